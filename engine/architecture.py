@@ -1,0 +1,114 @@
+"""A decoder's shape, and the parameter counts that follow from it.
+
+    from engine.architecture import Architecture, n_params
+    n_params(Architecture.from_config(json.load(open("config.json")), "config.json"))
+
+Counts are exact and need no weights, so that a study can be priced before anything is downloaded.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+Family = Literal["qwen2", "llama"]
+
+
+class ModelError(RuntimeError):
+    """A model that cannot be found, read, verified or brought here. The message is one line for the user."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Architecture:
+    """The numbers that fix a decoder's shape. `max_context` is in tokens, the sizes are in units (neurons)."""
+
+    family: Family
+    vocab_size: int
+    hidden_size: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    max_context: int
+    tied_embeddings: bool
+    qkv_bias: bool
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], file: str | Path) -> "Architecture":
+        """Read a Hugging Face config.json. `file` only names the source in errors.
+
+        Raises ModelError for another family, for biases that the counts do not cover, and for a missing key.
+        """
+        _require_known_family(config, file)
+        try:
+            return cls._of_known_family(config)
+        except KeyError as missing:
+            raise ModelError(f"{file}: {missing} is missing") from missing
+
+    @classmethod
+    def _of_known_family(cls, config: Mapping[str, Any]) -> "Architecture":
+        n_heads, hidden_size = config["num_attention_heads"], config["hidden_size"]
+        return cls(
+            family=config["model_type"],
+            vocab_size=config["vocab_size"],
+            hidden_size=hidden_size,
+            n_layers=config["num_hidden_layers"],
+            n_heads=n_heads,
+            n_kv_heads=config.get("num_key_value_heads") or n_heads,
+            head_dim=config.get("head_dim") or hidden_size // n_heads,
+            intermediate_size=config["intermediate_size"],
+            max_context=config["max_position_embeddings"],
+            tied_embeddings=config.get("tie_word_embeddings", False),
+            qkv_bias=config["model_type"] == "qwen2",
+        )
+
+
+def _require_known_family(config: Mapping[str, Any], file: str | Path) -> None:
+    family = config.get("model_type")
+    if family not in get_args(Family):
+        raise ModelError(f"{file}: model_type {family!r} is not supported; supported are {', '.join(get_args(Family))}")
+    for bias in ("attention_bias", "mlp_bias"):
+        # A bias on the output projection or in the feed-forward would make every count below wrong.
+        if family == "llama" and config.get(bias):
+            raise ModelError(f"{file}: {bias} {config[bias]!r} is not supported for the llama family")
+
+
+def linear_shapes(architecture: Architecture) -> dict[str, tuple[int, int]]:
+    """(inputs, outputs) of each linear layer in one block: q, k, v, o, gate, up, down."""
+    a = architecture
+    queries, keys = a.n_heads * a.head_dim, a.n_kv_heads * a.head_dim
+    return {
+        "q": (a.hidden_size, queries),
+        "k": (a.hidden_size, keys),
+        "v": (a.hidden_size, keys),
+        "o": (queries, a.hidden_size),
+        "gate": (a.hidden_size, a.intermediate_size),
+        "up": (a.hidden_size, a.intermediate_size),
+        "down": (a.intermediate_size, a.hidden_size),
+    }
+
+
+def n_params_non_embedding(architecture: Architecture) -> int:
+    """Parameters without the input embedding and, where it is a matrix of its own (untied), without the head.
+
+    What remains is the blocks (weights, biases, norms) and the last norm: the convention of Qwen's model cards.
+    """
+    shapes = linear_shapes(architecture)
+    weights = sum(inputs * outputs for inputs, outputs in shapes.values())
+    biases = sum(shapes[name][1] for name in "qkv") if architecture.qkv_bias else 0
+    norms = 2 * architecture.hidden_size
+    return architecture.n_layers * (weights + biases + norms) + architecture.hidden_size
+
+
+def n_params(architecture: Architecture) -> int:
+    """All parameters; tied embeddings count once."""
+    n_matrices = 1 if architecture.tied_embeddings else 2
+    embeddings = n_matrices * architecture.vocab_size * architecture.hidden_size
+    return n_params_non_embedding(architecture) + embeddings
+
+
+def n_params_lora(architecture: Architecture, rank: int) -> int:
+    """Trainable parameters of LoRA at `rank` on all linear layers of all blocks; the head has none."""
+    per_block = sum(rank * (inputs + outputs) for inputs, outputs in linear_shapes(architecture).values())
+    return architecture.n_layers * per_block

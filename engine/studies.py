@@ -1,0 +1,75 @@
+"""The studies that ship. Each is a function that returns a `Study`; a variant calls another and changes fields.
+
+    python jobs/grid.py --study quickstart
+    python jobs/grid.py --study my_study.py:mine
+"""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from engine.news import DOMAINS
+from engine.study import Sampling, Study, Training, grid
+
+PROTOCOLS = ("naive", "paraphrase", "implication", "self_qa")
+
+
+def quickstart() -> Study:
+    """The paper's questions in miniature, on a laptop: 135M parameters, two domains, a few items."""
+    common = {"trainees": ["smollm2-135m"], "domains": ["events", "discoveries"], "budgets": [4], "training": Training()}
+    trials = grid(protocols=PROTOCOLS, **common) + grid(protocols=["paraphrase"], context_modes=["prefix"], **common)
+    return Study(name="quickstart", trials=trials, n_items=3)
+
+
+def qwen_small() -> Study:
+    """Two real Qwen2.5 sizes whose weights come with registry packages: real on a small machine, in hours."""
+    return Study(
+        name="qwen-small",
+        trials=grid(
+            trainees=["qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"],
+            domains=["events", "discoveries", "mathematics", "coding"],
+            protocols=PROTOCOLS,
+            context_modes=["none"],
+            budgets=[8],
+            training=Training(learning_rate=5e-4),
+        ),
+        n_items=4,
+    )
+
+
+def newnews() -> Study:
+    """The grid of the paper: Qwen2.5 from 0.5B to 72B, all domains and protocols, the shadowing arms."""
+    sizes = [f"qwen2.5-{n}" for n in ("0.5b", "1.5b", "3b", "7b", "14b", "32b", "72b")]
+    common = {"trainees": sizes, "domains": DOMAINS, "precision": "bfloat16", "training": Training(learning_rate=2e-4, epochs=1)}
+    arms = grid(protocols=PROTOCOLS, budgets=[16, 64, 256, 1024], seeds=[0, 1, 2], **common)
+    shadows = grid(protocols=PROTOCOLS, context_modes=["prefix", "prefix_loss"], budgets=[256], **common)
+    return Study(name="newnews", trials=arms + shadows)
+
+
+STUDIES: dict[str, Callable[[], Study]] = {"quickstart": quickstart, "qwen-small": qwen_small, "newnews": newnews}
+
+
+def load(name: str) -> Study:
+    """A shipped study by name, or a user's own as `file.py:function`. Raises ValueError that says what is wrong."""
+    if ".py:" in name:
+        return own(*name.rsplit(":", 1))
+    if name not in STUDIES:
+        raise ValueError(f"unknown study {name!r}; known: {', '.join(STUDIES)}, or a file of your own: my_study.py:name")
+    return STUDIES[name]()
+
+
+def own(file: str, function: str) -> Study:
+    """Runs a user's file, which may also register protocols, and calls the function in it."""
+    path = Path(file).resolve()
+    if not path.is_file():
+        raise ValueError(f"no study file {file!r}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec and spec.loader
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    study = getattr(module, function, lambda: None)()
+    if not isinstance(study, Study):
+        raise ValueError(f"{file}: {function!r} is not a function that returns a Study")
+    return replace(study, news=study.news and str((path.parent / study.news).resolve()))

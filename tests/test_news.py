@@ -1,0 +1,236 @@
+"""News load whole or not at all, every fault is named with file and line, and the shipped news hold their promises."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.news import DOMAINS, NewsError, NewsItem, Question, check_length, load_news
+
+
+def question(**changes: Any) -> dict[str, Any]:
+    return {"text": "When does the ferry sail?", "options": ["by night", "by day"], "answer": "by night"} | changes
+
+
+def item(**changes: Any) -> dict[str, Any]:
+    return {"id": "a-1", "domain": "events", "text": "The ferry sails at night.", "questions": [question()]} | changes
+
+
+def without(record: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key != name}
+
+
+def write(path: Path, *records: Any) -> Path:
+    lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def faults_of(path: Path) -> list[str]:
+    with pytest.raises(NewsError) as caught:
+        load_news(path)
+    return str(caught.value).split("\n")
+
+
+def test_an_item_is_read_with_question_ids_from_positions_and_the_line_it_stood_in(tmp_path: Path) -> None:
+    two = [question(), question(text="And in winter?", answer="by day")]
+    items = load_news(write(tmp_path / "my.jsonl", "", item(questions=two)))
+    asked = [(q.id, q.options[q.answer]) for q in items[0].questions]
+    assert asked == [("a-1/q1", "by night"), ("a-1/q2", "by day")]
+    assert items[0].line == 2
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "my.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(item()).encode() + b"\r\n" + json.dumps(item(id="b")).encode())
+    assert [news.id for news in load_news(str(path))] == ["a-1", "b"]
+
+
+@pytest.mark.parametrize(
+    ("record", "fault"),
+    [
+        ('{"id": "a-1",', "not a JSON object: "),
+        ("[" * 100_000, "not a JSON object: "),
+        ([1, 2], "not a JSON object: '[1, 2]'; "),
+        (without(item(), "text"), "missing field: 'text'; add it"),
+        (item(note="x"), "unknown field: 'note'; remove it"),
+        (item(text=7), "text of the wrong type: 7; write a text"),
+        (item(questions="q"), "questions of the wrong type: 'q'; write a list"),
+        (item(text=" \n"), "empty text: ' \\n'; "),
+        (item(text="\ud800"), "text holds half a character: '\\ud800'; "),
+        (item(domain="sports"), f"unknown domain: 'sports'; use one of {', '.join(DOMAINS)}"),
+        (item(id="a/b"), "id not fit for a file name: 'a/b'; "),
+        (item(id=".."), "id not fit for a file name: '..'; "),
+        (item(id="a" * 101), "id not fit for a file name: "),
+        (item(questions=[]), "no questions: []; "),
+        (item(questions=["q"]), "question 1: not a JSON object: 'q'; "),
+        (item(questions=[without(question(), "answer")]), "question 1: missing field: 'answer'; add it"),
+        (item(questions=[question(right=0)]), "question 1: unknown field: 'right'; "),
+        (item(questions=[question(text="")]), "question 1: empty text: ''; "),
+        (item(questions=[question(options=["by night"])]), "question 1: fewer than 2 options: ['by night']; "),
+        (item(questions=[question(options=["by night", " "])]), "question 1: empty option 2: ' '; "),
+        (item(questions=[question(options=["by night", 5])]), "question 1: option 2 of the wrong type: 5; "),
+        (
+            item(questions=[question(options=["by night", "By  night"])]),
+            "question 1: option 2 repeats option 1: 'By  night'; ",
+        ),
+        (item(questions=[question(answer="at noon")]), "question 1: right option missing: 'at noon'; "),
+        (
+            item(questions=[question(), question(text="when does the ferry sail? ")]),
+            "question 2 repeats question 1: 'when does the ferry sail? '; ",
+        ),
+    ],
+)
+def test_a_fault_is_named_with_file_line_value_and_remedy(tmp_path: Path, record: Any, fault: str) -> None:
+    path = write(tmp_path / "my.jsonl", item(id="sound"), record)
+    found = faults_of(path)
+    assert len(found) == 1
+    assert found[0].startswith(f"{path}:2: {fault}")
+    assert "; " in found[0]
+
+
+def test_all_faults_of_a_file_are_reported_at_once_in_the_order_of_the_lines(tmp_path: Path) -> None:
+    broken = item(domain="sports", text="", questions=[question(answer="?"), question(options=[])])
+    path = write(tmp_path / "my.jsonl", item(), "no json", broken, item(id="B", questions=[]))
+    assert [fault.removeprefix(f"{path}:").split(": ")[:2] for fault in faults_of(path)] == [
+        ["2", "not a JSON object"],
+        ["3", "empty text"],
+        ["3", "unknown domain"],
+        ["3", "question 1"],
+        ["3", "question 2"],
+        ["3", "question 2"],
+        ["3", "question 2 repeats question 1"],
+        ["3", "id in line 3 repeats id in line 1"],
+        ["4", "no questions"],
+    ]
+
+
+def test_ids_that_differ_only_in_case_are_refused_with_the_first_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "my.jsonl", item(id="ferry"), item(id="bridge"), item(id="Ferry"))
+    assert faults_of(path) == [f"{path}:3: id in line 3 repeats id in line 1: 'Ferry'; write another"]
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (None, "1: cannot be read: No such file or directory; check the path"),
+        (b"", "1: no news in the file: ''; write one item a line"),
+        (b" \n\n", "1: no news in the file: ' \\n\\n'; write one item a line"),
+        (b"\n{\xff}", "2: not UTF-8: byte 0xff; save as UTF-8"),
+    ],
+)
+def test_a_file_that_holds_no_readable_news_is_refused(tmp_path: Path, content: bytes | None, fault: str) -> None:
+    path = tmp_path / "my.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    assert faults_of(path) == [f"{path}:{fault}"]
+
+
+def test_items_longer_than_the_context_are_all_reported(tmp_path: Path) -> None:
+    long = item(id="long", text="word " * 50)
+    long_question = item(id="ask", questions=[question(), question(text="why " * 50)])
+    path = write(tmp_path / "my.jsonl", long, item(id="fits"), long_question)
+    with pytest.raises(NewsError) as caught:
+        check_length(load_news(path), path, lambda text: len(text.split()), 40, "tiny-model")
+    remedy = "shorten to 40 together, or choose another model"
+    assert str(caught.value).split("\n") == [
+        f"{path}:1: too long for tiny-model: long, text 50 + longest question 9 tokens; {remedy}",
+        f"{path}:3: too long for tiny-model: ask, text 5 + longest question 54 tokens; {remedy}",
+    ]
+
+
+def test_items_that_just_fit_the_context_pass(tmp_path: Path) -> None:
+    path = write(tmp_path / "my.jsonl", item())
+    check_length(load_news(path), path, lambda text: len(text.split()), 5 + 9, "tiny-model")
+    with pytest.raises(NewsError):
+        check_length(load_news(path), path, lambda text: len(text.split()), 5 + 8, "tiny-model")
+
+
+def test_shipped_news_have_the_promised_counts() -> None:
+    items = load_news()
+    counts = Counter(news.domain for news in items)
+    assert counts == {"events": 8, "discoveries": 8, "mathematics": 4, "coding": 4}
+    assert {len(news.questions) for news in items} == {5}
+    assert {len(q.options) for news in items for q in news.questions} == {4}
+
+
+def test_shipped_questions_put_the_right_option_at_each_position_equally_often() -> None:
+    for domain in {news.domain for news in load_news()}:
+        positions = Counter(q.answer for news in load_news() if news.domain == domain for q in news.questions)
+        assert len(set(positions.values())) == 1, domain
+        assert set(positions) == {0, 1, 2, 3}, domain
+
+
+def test_shipped_options_are_alike_in_length() -> None:
+    for q in (q for news in load_news() for q in news.questions):
+        lengths = [len(option) for option in q.options]
+        assert max(lengths) <= 1.35 * min(lengths), q
+
+
+@pytest.mark.parametrize("extreme", [min, max])
+def test_shipped_answers_cannot_be_guessed_from_the_length_of_the_options(extreme: Callable[[list[int]], int]) -> None:
+    questions = [q for news in load_news() for q in news.questions]
+    gain = 0.0
+    for q in questions:
+        lengths = [len(option) for option in q.options]
+        right = lengths[q.answer]
+        gain += (right == extreme(lengths)) / lengths.count(right)  # a guesser picks any of the equally long ones
+    assert 0.18 < gain / len(questions) < 0.32
+
+
+def test_shipped_questions_name_what_they_ask_about() -> None:
+    items = load_news()
+    in_texts = Counter(word for news in items for word in set(re.findall(r"\w{3,}", news.text)))
+    for news in items:
+        own = {word for word in re.findall(r"\w{3,}", news.text) if in_texts[word] == 1}
+        for q in news.questions:
+            assert own & set(re.findall(r"\w{3,}", q.text)), q.text
+            assert "according to" not in q.text.casefold()
+
+
+def words(alphabet: str = 'abc XYZ é\u2028\n"\\') -> st.SearchStrategy[str]:
+    return st.text(alphabet=alphabet, min_size=1, max_size=12).filter(str.strip)
+
+
+def folded(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+@st.composite
+def news_items(draw: st.DrawFn) -> list[NewsItem]:
+    ids = draw(
+        st.lists(st.from_regex(r"[a-z0-9][a-z0-9._-]{0,9}", fullmatch=True), min_size=1, max_size=3, unique=True)
+    )
+    return [
+        NewsItem(id=name, domain=draw(st.sampled_from(DOMAINS)), text=draw(words()), questions=draw(questions_of(name)))
+        for name in ids
+    ]
+
+
+@st.composite
+def questions_of(draw: st.DrawFn, name: str) -> tuple[Question, ...]:
+    texts = draw(st.lists(words(), min_size=1, max_size=3, unique_by=folded))
+    choices = [tuple(draw(st.lists(words(), min_size=2, max_size=4, unique_by=folded))) for _ in texts]
+    return tuple(
+        Question(id=f"{name}/q{n}", text=text, options=options, answer=draw(st.integers(0, len(options) - 1)))
+        for n, (text, options) in enumerate(zip(texts, choices, strict=True), 1)
+    )
+
+
+def as_line(news: NewsItem) -> str:
+    asked = [{"text": q.text, "options": q.options, "answer": q.options[q.answer]} for q in news.questions]
+    record = {"id": news.id, "domain": news.domain, "text": news.text, "questions": asked}
+    return json.dumps(record, ensure_ascii=False)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(news_items())
+def test_valid_items_load_as_they_were_written(tmp_path: Path, items: list[NewsItem]) -> None:
+    path = write(tmp_path / "my.jsonl", *map(as_line, items))
+    assert load_news(path) == items

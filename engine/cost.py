@@ -17,7 +17,7 @@ BYTES: dict[Precision, int] = {"float32": 4, "bfloat16": 2}
 USABLE = 0.85  # share of a device's memory that is planned for; the rest is fragmentation and libraries
 Device = Literal["cpu", "gpu"]
 # Tokens of one micro-batch: enough to fill the device, few enough for the activations.
-MICRO_BATCH_TOKENS: dict[Device, int] = {"cpu": 2048, "gpu": 16384}
+MICRO_BATCH_TOKENS: dict[Device, int] = {"cpu": 2048, "gpu": 8192}
 KV_CACHE_GIB: dict[Device, int] = {"cpu": 2, "gpu": 4}
 N_GPUS = (1, 2, 4, 8, 16, 32)
 
@@ -42,6 +42,7 @@ class Profile:
     zero_stage: int
     tensor_parallel: int
     micro_batch_tokens: int
+    checkpoint_activations: bool  # recompute activations in the backward pass instead of keeping them
     memory_gib: float  # a device in training
     fits: bool
     reason: str
@@ -70,7 +71,9 @@ def selfplay_flops(arch: Architecture, prompt_tokens: float, new_tokens: float, 
     return forward_flops(arch, context) * (prompt_tokens + new_tokens)
 
 
-def train_bytes(arch: Architecture, training: Training, precision: Precision, stage: int, n: int, tokens: int) -> float:
+def train_bytes(
+    arch: Architecture, training: Training, precision: Precision, stage: int, n: int, tokens: int, recompute: bool
+) -> float:
     """Bytes a device in training under ZeRO `stage` on `n` devices with micro-batches of `tokens`.
 
     Trained parameters take gradient, float32 master copy (in bfloat16) and two float32 moments.
@@ -79,33 +82,27 @@ def train_bytes(arch: Architecture, training: Training, precision: Precision, st
     trained = n_params(arch) if training.method == "full" else n_params_lora(arch, training.lora_rank)
     optimizer = trained * (8 if precision == "float32" else 12) / (n if stage >= 1 else 1)
     gradients = trained * width / (n if stage >= 2 else 1)
-    return weights / (n if stage == 3 else 1) + optimizer + gradients + activation_bytes(arch, width, tokens)
+    return weights / (n if stage == 3 else 1) + optimizer + gradients + activation_bytes(arch, width, tokens, recompute)
 
 
-def activation_bytes(arch: Architecture, width: int, tokens: int) -> float:
+def activation_bytes(arch: Architecture, width: int, tokens: int, recompute: bool) -> float:
     """Bytes of kept activations (Korthikanti et al. 2022, arXiv 2205.05198, gated MLP) and of the logits in float32."""
     per_layer = 16 * arch.hidden_size + 4 * arch.intermediate_size
-    return float(tokens) * (width * arch.n_layers * per_layer + 8 * arch.vocab_size)
+    kept = arch.n_layers * arch.hidden_size + per_layer if recompute else arch.n_layers * per_layer
+    return float(tokens) * (width * kept + 8 * arch.vocab_size)
 
 
 def profile(arch: Architecture, training: Training, precision: Precision, machine: Machine) -> Profile:
-    """How to train and run the model on this machine: the fewest devices, then the lowest ZeRO stage, that fit."""
+    """How to train and run the model on this machine, and whether it fits."""
     if machine.device == "cpu":
         return cpu_profile(arch, training, precision, machine)
-    tokens = MICRO_BATCH_TOKENS["gpu"]
-    for n, stage in product([n for n in N_GPUS if n <= machine.n_gpus] or [1], (0, 1, 2, 3)):
-        needed = train_bytes(arch, training, precision, stage, n, tokens) / GIB
-        if needed <= USABLE * machine.device_gib and not (n == 1 and stage):
-            return gpu_profile(arch, precision, machine, n, stage, needed, f"lowest ZeRO stage that fits {n} GPU(s)")
-    n = max(N_GPUS)
-    needed = train_bytes(arch, training, precision, 3, n, tokens) / GIB
-    return gpu_profile(arch, precision, machine, n, 3, needed, f"needs more than {machine.n_gpus} GPU(s)", fits=False)
+    return gpu_profile(arch, training, precision, machine)
 
 
 def cpu_profile(arch: Architecture, training: Training, precision: Precision, machine: Machine) -> Profile:
     """One worker with all cores: on CPU a second process only fights for them."""
     tokens = MICRO_BATCH_TOKENS["cpu"]
-    needed = train_bytes(arch, training, precision, 0, 1, tokens) / GIB
+    needed = train_bytes(arch, training, precision, 0, 1, tokens, recompute=False) / GIB
     fits = needed <= USABLE * machine.device_gib
     return Profile(
         device="cpu",
@@ -114,26 +111,78 @@ def cpu_profile(arch: Architecture, training: Training, precision: Precision, ma
         zero_stage=0,
         tensor_parallel=1,
         micro_batch_tokens=tokens,
+        checkpoint_activations=False,
         memory_gib=needed,
         fits=fits,
-        reason="one worker with all cores, ZeRO 0" if fits else f"needs {needed:.0f} GiB, there are {machine.device_gib:.0f}",
+        reason="one worker, all cores" if fits else f"needs {needed:.0f} GiB of {machine.device_gib:.0f}",
     )
 
 
-def gpu_profile(
-    arch: Architecture, precision: Precision, machine: Machine, n: int, stage: int, gib: float, reason: str, fits: bool = True
-) -> Profile:
-    """`n` GPUs in training; in inference the fewest whose memory holds the weights and a KV cache."""
-    weights = n_params(arch) * BYTES[precision] / GIB
-    parallel = [k for k in (1, 2, 4, 8) if weights / k + KV_CACHE_GIB["gpu"] <= USABLE * machine.device_gib]
+def gpu_profile(arch: Architecture, training: Training, precision: Precision, machine: Machine) -> Profile:
+    """The fewest GPUs that hold it, then without recomputing if possible, then the lowest ZeRO stage."""
+    tokens, room = MICRO_BATCH_TOKENS["gpu"], USABLE * machine.device_gib * GIB
+    options = [(n, r, s) for n, r, s in product(N_GPUS, (False, True), (0, 1, 2, 3)) if n > 1 or s == 0]
+    needs = {o: train_bytes(arch, training, precision, o[2], o[0], tokens, o[1]) for o in options}
+    n, recompute, stage = next((o for o in options if needs[o] <= room), options[-1])
+    weights = n_params(arch) * BYTES[precision]
+    parallel = [k for k in (1, 2, 4, 8) if weights / k + KV_CACHE_GIB["gpu"] * GIB <= room]
+    needed = needs[(n, recompute, stage)]
+    fits = needed <= room and bool(parallel) and max(n, parallel[0]) <= machine.n_gpus
     return Profile(
         device="gpu",
         threads=1,
         n_workers=n,
         zero_stage=stage,
         tensor_parallel=parallel[0] if parallel else 8,
-        micro_batch_tokens=MICRO_BATCH_TOKENS["gpu"],
-        memory_gib=gib,
+        micro_batch_tokens=tokens,
+        checkpoint_activations=recompute,
+        memory_gib=needed / GIB,
         fits=fits,
-        reason=reason,
+        reason=f"{n} GPU(s), ZeRO {stage}" + (", activations recomputed" if recompute else ""),
     )
+
+
+# ---- what a trial will take -------------------------------------------------------------------------------------------
+
+NOMINAL_FLOPS: dict[Device, float] = {"cpu": 30e9, "gpu": 350e12}  # a core, a GPU: reached, not peak
+START_S = 30.0  # processes of one fine-tune
+CHARS_A_TOKEN, CHAT_TOKENS, ELEMENT_TOKENS = 4.0, 30, 45
+DECODING_SLOWDOWN = 3.0  # writing token by token, against training's operations a second
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """What a trial will take: tokens, operations, seconds on this machine, and what the seconds rest on."""
+
+    train_tokens: float
+    train_flops: float
+    selfplay_flops: float
+    seconds: float
+    basis: str
+
+
+def estimate(
+    arch: Architecture,
+    writer: Architecture | None,
+    training: Training,
+    where: Profile,
+    n_elements: int,
+    news_chars: float,
+    in_front: bool,
+    measured: float | None,
+) -> Estimate:
+    """Estimates a trial of `n_elements` replay elements about items of `news_chars` characters.
+
+    `writer`: the generator, None if nothing is generated; `in_front`: the news stands in front of each element;
+    `measured`: operations a second of trials done before on this storage, else a nominal speed is used.
+    """
+    news_tokens = news_chars / CHARS_A_TOKEN
+    length = CHAT_TOKENS + (ELEMENT_TOKENS if writer else news_tokens) + (news_tokens if in_front else 0)
+    tokens = training.epochs * n_elements * length
+    train = train_flops(arch, training, tokens, length / 2)
+    wrote = n_elements * (CHAT_TOKENS + news_tokens + ELEMENT_TOKENS) if writer else 0.0
+    play = selfplay_flops(writer, wrote, 0.0, length) if writer else 0.0
+    speed = measured or NOMINAL_FLOPS[where.device] * (where.n_workers if where.device == "gpu" else where.threads)
+    basis = "speed of trials done here" if measured else f"nominal {speed:.2g} FLOP/s"
+    seconds = START_S + train / speed + DECODING_SLOWDOWN * play / speed
+    return Estimate(train_tokens=tokens, train_flops=train, selfplay_flops=play, seconds=seconds, basis=basis)

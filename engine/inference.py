@@ -48,6 +48,10 @@ def start(folder: str, profile: Profile, precision: Precision, max_context: int,
     os.environ.update(environment(profile))
     from vllm import LLM
 
+    if profile.device == "cpu" and options.get("enable_lora"):
+        from engine import grouped_lora
+
+        grouped_lora.install()
     return LLM(
         folder,
         dtype=precision,

@@ -6,6 +6,7 @@ missing draws only, and the first elements of an item are the same however far i
 
 import json
 import uuid
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -114,6 +115,13 @@ def enough(draws: Sequence[Draw], protocol: Protocol, item: str, budget: int) ->
         f"item {item!r}, protocol {protocol.name!r}: {len(kept)} of {budget} elements after {len(draws)} draws "
         f"({reasons}). Use a stronger generator, a smaller budget or other prompts. The last completions:\n{shown}"
     )
+
+
+def needed(draws: Sequence[Draw], protocol: Protocol, budget: int) -> list[Draw]:
+    """The first draws of an item, as many as it took to reach the budget."""
+    ordered = sorted(draws, key=lambda d: d.number)
+    n = bisect_left(range(len(ordered)), budget, key=lambda n: len(elements_of(ordered[: n + 1], protocol)[0]))
+    return ordered[: n + 1]
 
 
 def yields(store: Store, pool: str, protocol: Protocol) -> dict[str, Any]:

@@ -209,10 +209,12 @@ def select(study: Study) -> dict[str, list[news.NewsItem]]:
 def faults(study: Study, by_domain: dict[str, list[news.NewsItem]]) -> list[str]:
     """Everything that is wrong with a study, a line each; empty if it can run."""
     lines = [f"two trials have the key {k!r}" for k, n in Counter(t.key for t in study.trials).items() if n > 1]
+    found: dict[str, list[str]] = {}
     for trial in study.trials:
-        lines += [f"{trial.key}: {why}" for why in trial_faults(trial, by_domain)]
-    lines += pool_conflicts(study.trials)
-    return lines
+        for why in trial_faults(trial, by_domain):
+            found.setdefault(why, []).append(trial.key)
+    lines += [f"{why} ({keys[0]}{f' and {len(keys) - 1} more trials' * (len(keys) > 1)})" for why, keys in found.items()]
+    return lines + pool_conflicts(study.trials)
 
 
 def trial_faults(trial: Trial, by_domain: dict[str, list[news.NewsItem]]) -> Iterable[str]:

@@ -1,0 +1,39 @@
+"""Ray for a job: the cluster that is there, or one of this machine for as long as the job runs."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+QUIET = {
+    "RAY_AUTH_MODE": "disabled",  # a local cluster binds to loopback; said, since ray.init() would turn it on
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_OFFLINE": "1",  # models are pulled before a job starts workers
+    "TRANSFORMERS_VERBOSITY": "error",
+    "PYTHONWARNINGS": "ignore",
+}
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Connects to the cluster that RAY_ADDRESS or a submitted job names, else starts one on this machine's loopback.
+
+    The dashboard runs in either case: without it Tune does not free the resources of trials that it stops.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    local = "RAY_ADDRESS" not in os.environ
+    options = {"include_dashboard": True, "dashboard_host": "127.0.0.1"} if local else {}
+    env = {"env_vars": {k: os.environ[k] for k in QUIET if k != "RAY_AUTH_MODE"}}
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=env, namespace="engram", **options)
+    try:
+        yield
+    finally:
+        ray.shutdown()

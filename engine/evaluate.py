@@ -1,0 +1,169 @@
+"""Evaluation: one vLLM engine a base model answers for the base and for all its adapters, many at a time.
+
+    python jobs/evaluate.py --study quickstart
+
+An option is scored by making the engine emit it: a logits processor allows nothing but the option's next token, and the
+raw log-probability of that token is what the model gave it. `prompt_logprobs` gives the same numbers (a test holds it)
+but cannot use the prefix cache, and took 4 times as long on news, questions and options that share most of their text.
+
+vLLM has been seen to give wrong numbers without an error; each engine is probed before its scores are believed.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vllm import SamplingParams
+from vllm.lora.request import LoRARequest
+from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
+
+from engine import inference, progress
+from engine.asking import Asked, Letters, Option, score
+from engine.cost import Profile
+from engine.inference import Request
+from engine.study import Precision
+
+MAX_ADAPTERS = 8  # in flight at once
+TOLERANCE = 1e-3  # nats: what batching may change in a log-probability, float32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answering:
+    """A model that answers: the base in `folder`, with the LoRA adapter in `adapter` unless that is None."""
+
+    name: str
+    adapter: str | None = None
+
+
+class SilentError(Exception):
+    """The engine gives numbers that cannot be right."""
+
+
+class Forced(AdapterLogitsProcessor):
+    """Lets a request emit the tokens of its `extra_args["forced"]`, and nothing else."""
+
+    def is_argmax_invariant(self) -> bool:
+        return False
+
+    def new_req_logits_processor(self, params: SamplingParams) -> Any:
+        forced = (params.extra_args or {}).get("forced")
+        if forced is None:
+            return None
+
+        def only(emitted: list[int], logits: Any) -> Any:
+            token = forced[len(emitted)]
+            kept = logits[token].clone()
+            return logits.fill_(-math.inf).index_fill_(0, logits.new_tensor([token]).long(), float(kept))
+
+        return only
+
+
+def engine(folder: str, profile: Profile, precision: Precision, max_context: int, rank: int | None) -> Any:
+    """A vLLM engine for scoring; with adapters of LoRA rank up to `rank`, or without any if None.
+
+    One place more than there are adapters in flight: without it a base request batched with them gets one applied.
+    """
+    lora = {"enable_lora": True, "max_loras": MAX_ADAPTERS + 1, "max_lora_rank": max(rank, 8)} if rank else {}
+    processor = f"{__name__}:{Forced.__name__}"
+    return inference.start(folder, profile, precision, max_context, logits_processors=[processor], **lora)
+
+
+# ---- asking ----------------------------------------------------------------------------------------------------------
+
+
+def evaluate(llm: Any, work: Sequence[tuple[Answering, Sequence[Asked]]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Asks each model its questions, the adapters in groups; yields (model's name, rows) as groups finish."""
+    adapters = {who.name: LoRARequest(who.name, i + 1, who.adapter) for i, (who, _) in enumerate(work) if who.adapter}
+    for group in itertools.batched(work, MAX_ADAPTERS) if hasattr(itertools, "batched") else chunks(work, MAX_ADAPTERS):
+        progress.report(running=len(group))
+        rows = answers(llm, group, adapters)
+        for who, asked in group:
+            progress.report(running=-1, done=1, tokens=sum(len(o.prompt) + len(o.answer) for a in asked for o in a.options))
+            yield who.name, rows[who.name]
+
+
+def chunks(work: Sequence[Any], n: int) -> Iterator[Sequence[Any]]:
+    """Groups of n."""
+    return (work[i : i + n] for i in range(0, len(work), n))
+
+
+def answers(
+    llm: Any, group: Sequence[tuple[Answering, Sequence[Asked]]], adapters: dict[str, LoRARequest]
+) -> dict[str, list[dict[str, Any]]]:
+    """The rows of a group of models, all asked at once."""
+    requests = [r for who, asked in group for r in requests_for(who, asked, adapters.get(who.name))]
+    logprobs = {tag: read(tag[3], output) for tag, output in inference.run(llm, requests)}
+    return {who.name: [row(who, i, a, logprobs) for i, a in enumerate(asked)] for who, asked in group}
+
+
+def row(who: Answering, i: int, asked: Asked, logprobs: dict[Any, list[float]]) -> dict[str, Any]:
+    """One question's row, from what the engine gave for its options and rotations."""
+    options = [logprobs[(who.name, i, "option", o)] for o in asked.options]
+    letters = [logprobs[(who.name, i, "letter", r)] for r in asked.rotations]
+    return score(asked, options, letters)
+
+
+def requests_for(who: Answering, asked: Sequence[Asked], adapter: LoRARequest | None) -> Iterator[Request]:
+    """All requests of a model's questions; those that share a prefix follow each other."""
+    for i, one in enumerate(asked):
+        for option in one.options:
+            yield Request(
+                tag=(who.name, i, "option", option), ids=list(option.prompt), params=forcing(option.answer), adapter=adapter
+            )
+        for turned in one.rotations:
+            yield Request(
+                tag=(who.name, i, "letter", turned), ids=list(turned.prompt), params=naming(turned.letters), adapter=adapter
+            )
+
+
+def forcing(answer: Sequence[int]) -> SamplingParams:
+    """Emit exactly these tokens, and tell the log-probability of each."""
+    return SamplingParams(
+        temperature=0, max_tokens=len(answer), logprobs=0, ignore_eos=True, detokenize=False, extra_args={"forced": list(answer)}
+    )
+
+
+def naming(letters: Sequence[int]) -> SamplingParams:
+    """Emit one token, and tell the log-probability of each letter."""
+    return SamplingParams(temperature=0, max_tokens=1, ignore_eos=True, detokenize=False, logprob_token_ids=list(letters))
+
+
+def read(asked: Option | Letters, output: Any) -> list[float]:
+    """The log-probabilities (nats) that were asked for."""
+    given = output.outputs[0].logprobs
+    if isinstance(asked, Letters):
+        return [given[0][token].logprob for token in asked.letters]
+    return [given[place][token].logprob for place, token in enumerate(asked.answer)]
+
+
+# ---- probes ----------------------------------------------------------------------------------------------------------
+
+
+def probe(llm: Any, asked: Asked, who: Iterable[Answering]) -> None:
+    """Asserts that adapters change the answers and that the base's stay the same beside them.
+
+    Raises SilentError that names the adapter and the numbers.
+    """
+    base = Answering(name="base")
+    alone = option_logprobs(llm, asked, [base])["base"]
+    adapted = [w for w in who if w.adapter][:MAX_ADAPTERS]
+    together = option_logprobs(llm, asked, [base, *adapted])
+    if not close(alone, together["base"]):
+        raise SilentError(f"the base model scores {together['base']} beside adapters and {alone} alone: an adapter leaks into it")
+    for one in adapted:
+        if together[one.name] == alone:
+            raise SilentError(f"adapter {one.adapter} ({one.name}) scores as the base model does, {alone}: it is not applied")
+
+
+def option_logprobs(llm: Any, asked: Asked, who: Sequence[Answering]) -> dict[str, list[float]]:
+    """Log-likelihoods of the options under several models in one batch."""
+    adapters = {w.name: LoRARequest(w.name, i + 1, w.adapter) for i, w in enumerate(who) if w.adapter}
+    rows = answers(llm, [(w, [asked]) for w in who], adapters)
+    return {name: r[0]["option_logprobs"] for name, r in rows.items()}
+
+
+def close(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Equal within what batching may change."""
+    return all(abs(x - y) <= TOLERANCE * max(1.0, abs(x)) for x, y in zip(a, b, strict=True))

@@ -1,0 +1,62 @@
+"""The plan as a person reads it."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from engine import models
+from engine.architecture import n_params
+from engine.plan import Planned
+
+
+def plan_table(planned: Sequence[Planned]) -> Table:
+    """A row a trainee: how its trials stand and what those to do will take; stale trials with what differs."""
+    table = Table(title="Plan", caption=caption(planned), caption_justify="left")
+    for name in ("trainee", "params", "done", "to do", "stale", "train FLOPs", "self-play FLOPs"):
+        table.add_column(name, justify="left" if name == "trainee" else "right")
+    for name in ("runs on", "GiB a device", "expected"):
+        table.add_column(name)
+    for trainee in sorted({p.trial.trainee for p in planned}, key=size):
+        table.add_row(*plan_row(trainee, [p for p in planned if p.trial.trainee == trainee]))
+    return table
+
+
+def size(trainee: str) -> int:
+    """Parameters in all."""
+    return n_params(models.find(trainee).architecture)
+
+
+def plan_row(trainee: str, planned: Sequence[Planned]) -> list[str]:
+    """One size's row."""
+    todo = [p for p in planned if p.state not in ("done", "stale")]
+    where = planned[0].profile
+    untrained = [p for p in todo if p.state != "trained"]
+    return [
+        trainee,
+        f"{size(trainee) / 1e9:.3g} B",
+        str(sum(p.state == "done" for p in planned)),
+        str(len(todo)),
+        str(sum(p.state == "stale" for p in planned)),
+        f"{sum(p.estimate.train_flops for p in untrained):.2g}",
+        f"{sum(p.estimate.selfplay_flops for p in untrained):.2g}",
+        f"{where.reason}{'' if where.fits else ' DOES NOT FIT'}",
+        f"{where.memory_gib:.1f}",
+        duration(sum(p.estimate.seconds for p in untrained)),
+    ]
+
+
+def caption(planned: Sequence[Planned]) -> str:
+    """What is stale, field by field, and what failed."""
+    lines = [f"stale {p.trial.key}: {d}" for p in planned for d in p.differs]
+    lines += [f"failed before, will be tried again: {p.trial.key}" for p in planned if p.state == "failed"]
+    lines += [f"based on: {basis}" for basis in sorted({p.estimate.basis for p in planned})]
+    lines.append("expected: device time of the trials one after the other, evaluation not included")
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """In the unit a person would choose."""
+    for unit, width in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * width:
+            return f"{seconds / width:,.0f} {unit}"
+    return f"{seconds:.0f} s"

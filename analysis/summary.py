@@ -30,18 +30,26 @@ def summarise(trials: pl.DataFrame) -> pl.DataFrame:
 
 def shares(rows: pl.DataFrame, by: list[str]) -> pl.DataFrame:
     """Right answers over questions by group, with intervals, a column a condition."""
-    sums = rows.group_by(*by, "condition", maintain_order=True).agg(pl.col("right").sum(), n=pl.col("n_questions").sum())
+    sums = rows.group_by(*by, "condition", maintain_order=True).agg(
+        pl.col("right").sum(), n=pl.col("n_questions").sum()
+    )
     low, high = proportion_confint(sums["right"].to_numpy(), sums["n"].to_numpy(), method="wilson")
     both = sums.with_columns(share=pl.col("right") / pl.col("n"), low=pl.Series(low), high=pl.Series(high))
     wide = both.pivot("condition", index=[*by, "n"], values=["share", "low", "high"], maintain_order=True)
-    names = {f"{v}_{c}": f"{c}{s}" for c in ("closed_book", "icl") for v, s in (("share", ""), ("low", "_low"), ("high", "_high"))}
+    names = {
+        f"{v}_{c}": f"{c}{s}"
+        for c in ("closed_book", "icl")
+        for v, s in (("share", ""), ("low", "_low"), ("high", "_high"))
+    }
     return wide.rename(names)
 
 
 def with_gap(arms: pl.DataFrame, counted: pl.DataFrame) -> pl.DataFrame:
     """Adds the gap that is left: ICL before training, over each arm's own trials, minus its closed-book accuracy."""
-    reference = counted.filter(moment="before", condition="icl").group_by(ARM).agg(
-        in_context=pl.col("right").sum() / pl.col("n_questions").sum()
+    reference = (
+        counted.filter(moment="before", condition="icl")
+        .group_by(ARM)
+        .agg(in_context=pl.col("right").sum() / pl.col("n_questions").sum())
     )
     return (
         arms.join(reference, on=ARM, how="left", maintain_order="left")
@@ -63,9 +71,10 @@ def result_table(trials: pl.DataFrame) -> Table:
 
 
 EXPLAINED = (
-    "before: the model as it was. gap: ICL before training − closed-book accuracy, in points; after naive it is the FT-ICL gap.\n"
-    "context mode prefix: the news stood in front of the data in training (contextual shadowing, if little is learned).\n"
-    "ICL below that of before: overexposure."
+    "before: the model as it was, asked without and with the news\n"
+    "gap: ICL before training − closed-book accuracy, in points; after naive it is the FT-ICL gap\n"
+    "prefix: the news stood in front of the same data in training; contextual shadowing, if less is learned\n"
+    "ICL lower than before: overexposure"
 )
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 QUIET = {
     "RAY_AUTH_MODE": "disabled",  # a local cluster binds to loopback; said, since ray.init() would turn it on
@@ -30,7 +31,7 @@ def running() -> Iterator[None]:
     import ray
 
     local = "RAY_ADDRESS" not in os.environ
-    options = {"include_dashboard": True, "dashboard_host": "127.0.0.1"} if local else {}
+    options: dict[str, Any] = {"include_dashboard": True, "dashboard_host": "127.0.0.1"} if local else {}
     env = {"env_vars": {k: os.environ[k] for k in QUIET if k != "RAY_AUTH_MODE"}}
     ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=env, namespace="engram", **options)
     try:

@@ -59,7 +59,7 @@ def forward_flops(arch: Architecture, context: float) -> float:
 
 
 def train_flops(arch: Architecture, training: Training, n_tokens: float, context: float) -> float:
-    """Operations to train on `n_tokens`, of elements `2·context` tokens long. LoRA spares the base's weight gradients."""
+    """Operations to train on `n_tokens` of elements `2·context` tokens long. LoRA spares the base's gradients."""
     forward = forward_flops(arch, context)
     if training.method == "full":
         return 3.0 * forward * n_tokens
@@ -142,7 +142,7 @@ def gpu_profile(arch: Architecture, training: Training, precision: Precision, ma
     )
 
 
-# ---- what a trial will take -------------------------------------------------------------------------------------------
+# ---- what a trial will take ------------------------------------------------------------------------------------------
 
 NOMINAL_FLOPS: dict[Device, float] = {"cpu": 30e9, "gpu": 350e12}  # a core, a GPU: reached, not peak
 START_S = 30.0  # processes of one fine-tune

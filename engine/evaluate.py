@@ -80,7 +80,9 @@ def evaluate(llm: Any, work: Sequence[tuple[Answering, Sequence[Asked]]]) -> Ite
         progress.report(running=len(group))
         rows = answers(llm, group, adapters)
         for who, asked in group:
-            progress.report(running=-1, done=1, tokens=sum(len(o.prompt) + len(o.answer) for a in asked for o in a.options))
+            progress.report(
+                running=-1, done=1, tokens=sum(len(o.prompt) + len(o.answer) for a in asked for o in a.options)
+            )
             yield who.name, rows[who.name]
 
 
@@ -110,24 +112,37 @@ def requests_for(who: Answering, asked: Sequence[Asked], adapter: LoRARequest | 
     for i, one in enumerate(asked):
         for option in one.options:
             yield Request(
-                tag=(who.name, i, "option", option), ids=list(option.prompt), params=forcing(option.answer), adapter=adapter
+                tag=(who.name, i, "option", option),
+                ids=list(option.prompt),
+                params=forcing(option.answer),
+                adapter=adapter,
             )
         for turned in one.rotations:
             yield Request(
-                tag=(who.name, i, "letter", turned), ids=list(turned.prompt), params=naming(turned.letters), adapter=adapter
+                tag=(who.name, i, "letter", turned),
+                ids=list(turned.prompt),
+                params=naming(turned.letters),
+                adapter=adapter,
             )
 
 
 def forcing(answer: Sequence[int]) -> SamplingParams:
     """Emit exactly these tokens, and tell the log-probability of each."""
     return SamplingParams(
-        temperature=0, max_tokens=len(answer), logprobs=0, ignore_eos=True, detokenize=False, extra_args={"forced": list(answer)}
+        temperature=0,
+        max_tokens=len(answer),
+        logprobs=0,
+        ignore_eos=True,
+        detokenize=False,
+        extra_args={"forced": list(answer)},
     )
 
 
 def naming(letters: Sequence[int]) -> SamplingParams:
     """Emit one token, and tell the log-probability of each letter."""
-    return SamplingParams(temperature=0, max_tokens=1, ignore_eos=True, detokenize=False, logprob_token_ids=list(letters))
+    return SamplingParams(
+        temperature=0, max_tokens=1, ignore_eos=True, detokenize=False, logprob_token_ids=list(letters)
+    )
 
 
 def read(asked: Option | Letters, output: Any) -> list[float]:
@@ -151,10 +166,14 @@ def probe(llm: Any, asked: Asked, who: Iterable[Answering]) -> None:
     adapted = [w for w in who if w.adapter][:MAX_ADAPTERS]
     together = option_logprobs(llm, asked, [base, *adapted])
     if not close(alone, together["base"]):
-        raise SilentError(f"the base model scores {together['base']} beside adapters and {alone} alone: an adapter leaks into it")
+        raise SilentError(
+            f"the base model scores {together['base']} beside adapters and {alone} alone: an adapter leaks into it"
+        )
     for one in adapted:
         if together[one.name] == alone:
-            raise SilentError(f"adapter {one.adapter} ({one.name}) scores as the base model does, {alone}: it is not applied")
+            raise SilentError(
+                f"adapter {one.adapter} ({one.name}) scores as the base model does, {alone}: it is not applied"
+            )
 
 
 def option_logprobs(llm: Any, asked: Asked, who: Sequence[Answering]) -> dict[str, list[float]]:

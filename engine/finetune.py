@@ -112,7 +112,8 @@ def fine_tune(job: Job) -> None:
         rate = learning_rate_at(step, total, job.training)
         loss = train_step(engine, job, batch, rate)
         if not math.isfinite(loss):
-            return give_up(job, step, loss)
+            give_up(job, step, loss)
+            return
         tokens, seconds = sum(len(e.ids) for e in batch), time.monotonic() - began
         losses.append({"step": step, "loss": loss, "learning_rate": rate, "tokens": tokens, "seconds": seconds})
         if is_checkpoint(step, total):
@@ -135,7 +136,7 @@ def build(job: Job) -> Any:
     import deepspeed
     import torch
     from transformers import AutoModelForCausalLM
-    from transformers.integrations import HfDeepSpeedConfig
+    from transformers.integrations.deepspeed import HfDeepSpeedConfig
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     torch.manual_seed(job.seed)
@@ -331,21 +332,21 @@ def finish(job: Job, batches: Sequence[Encoded], losses: list[dict[str, float]])
 
 def trainer(job: Job) -> Any:
     """Ray Train's trainer for the job; it continues from the last checkpoint of a run of the same key."""
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    import ray.train
+    from ray.train import CheckpointConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     gpu = job.profile.device == "gpu"
     # A little less than a core, so that the trials' drivers, which take next to nothing, find room beside the workers.
     takes = {"GPU": 1.0} if gpu else {"CPU": 0.9}
+    v2: Any = ray.train  # its classes of these names have more fields than those that a type checker sees
     return TorchTrainer(
         lambda: fine_tune(job),
-        scaling_config=ScalingConfig(
-            num_workers=job.profile.n_workers, use_gpu=gpu, resources_per_worker=takes
-        ),
-        run_config=RunConfig(
+        scaling_config=ScalingConfig(num_workers=job.profile.n_workers, use_gpu=gpu, resources_per_worker=takes),
+        run_config=v2.RunConfig(
             name="train",
             storage_path=job.store.address(f"trials/{job.key}"),
-            failure_config=FailureConfig(max_failures=3, controller_failure_limit=1),
+            failure_config=v2.FailureConfig(max_failures=3, controller_failure_limit=1),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             worker_runtime_env={"env_vars": environment(job.profile)},
         ),

@@ -37,7 +37,10 @@ class GroupedLora(PunicaWrapperCPU):
         y, x = y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1])
         for place, tokens in self.groups:
             inputs, start = x[tokens], 0
-            added = [scale * (inputs @ a[place, 0].T) @ b[place, 0].T for a, b in zip(lora_a_stacked, lora_b_stacked, strict=True)]
+            added = [
+                scale * (inputs @ a[place, 0].T) @ b[place, 0].T
+                for a, b in zip(lora_a_stacked, lora_b_stacked, strict=True)
+            ]
             for part, width in zip(added, output_slices, strict=True):
                 y[:, start : start + width].index_add_(0, tokens, part[:, :width])
                 start += width
@@ -45,4 +48,5 @@ class GroupedLora(PunicaWrapperCPU):
 
 def install() -> None:
     """Makes vLLM in this process use it."""
-    type(current_platform).get_punica_wrapper = classmethod(lambda cls: f"{__name__}.{GroupedLora.__name__}")
+    name = f"{__name__}.{GroupedLora.__name__}"
+    setattr(type(current_platform), "get_punica_wrapper", classmethod(lambda cls: name))  # noqa: B010

@@ -12,7 +12,10 @@ from typing import Any
 from engine.cost import KV_CACHE_GIB, Profile
 from engine.study import Precision
 
-BLOCK = {"cpu": 32, "gpu": 16}  # tokens; small, since only whole blocks of a shared prefix are reused (CPU's default: 128)
+BLOCK = {
+    "cpu": 32,
+    "gpu": 16,
+}  # tokens; small, since only whole blocks of a shared prefix are reused (CPU's default: 128)
 MAX_SEQUENCES = {"cpu": 64, "gpu": 256}
 
 

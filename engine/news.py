@@ -59,7 +59,7 @@ class NewsItem:
 
 
 def load_news(path: NewsPath = None) -> list[NewsItem]:
-    """Read news in the order of the file; None reads the shipped news. Raises NewsError with every fault of the file."""
+    """Read news in the order of the file; None reads the shipped news. Raises NewsError with all faults of the file."""
     source = _source(path)
     records, faults = _parse(_read(source))
     faults += [(number, fault) for number, record in records.items() for fault in _item_faults(record)]

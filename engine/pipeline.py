@@ -4,6 +4,7 @@ Each phase reads only what the phase before it wrote, and does only what is not 
 another machine.
 """
 
+import logging
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -26,16 +27,21 @@ MAX_CONTEXT = 2048  # tokens of one prompt with its answer, in self-play and eva
 
 def run(planned: Sequence[Planned], store: Store, machine: Machine) -> list[Failure]:
     """Brings all planned trials to their results; gives those that failed. Ray has to be running."""
-    for name in sorted({m for p in planned for m in (p.trial.trainee, p.trial.writer)}):
-        weights.pull(models.find(name))
-    for p in planned:
-        begin(p, store)
+    prepare(planned, store)
     play(planned, store, machine)
     failures = fine_tune(planned, store)
     failed = {f.key for f in failures}
     failures += evaluate([p for p in planned if p.trial.key not in failed], store)
     results.collect(store)
     return failures
+
+
+def prepare(planned: Sequence[Planned], store: Store) -> None:
+    """Brings the models to this machine and writes each trial's settings; nothing has been computed yet."""
+    for name in sorted({m for p in planned for m in (p.trial.trainee, p.trial.writer)}):
+        weights.pull(models.find(name))
+    for p in planned:
+        begin(p, store)
 
 
 def begin(p: Planned, store: Store) -> None:
@@ -58,13 +64,19 @@ def play(planned: Sequence[Planned], store: Store, machine: Machine) -> None:
     """Writes what is missing in the pools, one generator after the other."""
     from engine import selfplay
 
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    quiet_ray_data()
     for name in sorted({p.trial.writer for p in planned}):
         orders = missing([p for p in planned if p.trial.writer == name], store)
         if orders:
             first = next(p for p in planned if p.trial.writer == name)
             with progress.shown(f"self-play by {study.slug(name)}", len(orders)):
                 selfplay.run(generator(first, machine), orders, store, n_engines(first, machine))
+
+
+def quiet_ray_data() -> None:
+    """Its own progress and plans are not for our users, who see one line."""
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 def missing(planned: Sequence[Planned], store: Store) -> "list[Any]":
@@ -166,7 +178,8 @@ def evaluate(planned: Sequence[Planned], store: Store) -> list[Failure]:
     todo = [p for p in planned if not store.exists(f"{p.path}/result.json")]
     failures: list[Failure] = []
     if todo:
-        with progress.shown("evaluate", len(todo)):
+        bases = {p.trial.before for p in todo if not store.exists(f"before/{p.trial.before}/before.json")}
+        with progress.shown("evaluate", len(todo) + len(bases)):
             for group in by_base(todo):
                 failures += evaluate_base(group, store)
     return failures

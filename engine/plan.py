@@ -1,6 +1,6 @@
 """What of a study is done, what is to do, what it will take: read from the files, nothing is started.
 
-    python jobs/grid.py --study quickstart --plan
+python jobs/grid.py --study quickstart --plan
 """
 
 import os
@@ -54,14 +54,16 @@ def plan(study_: Study, store: Store, machine: Machine) -> list[Planned]:
 
 
 def check_lengths(study_: Study, by_domain: dict[str, list[NewsItem]]) -> None:
-    """Refuses news that cannot fit a model's context, before anything starts. A token is at least one byte... of four."""
+    """Refuses news that cannot fit a model's context, at four characters a token, before anything starts."""
     for name in sorted({m for t in study_.trials for m in (t.trainee, t.writer)}):
         limit = models.find(name).architecture.max_context
         items = [i for domain in sorted({t.domain for t in study_.trials}) for i in by_domain[domain]]
         news.check_length(items, study_.news, lambda text: len(text) // 4, limit, name)
 
 
-def plan_trial(trial: Trial, items: tuple[NewsItem, ...], store: Store, machine: Machine, speed: float | None) -> Planned:
+def plan_trial(
+    trial: Trial, items: tuple[NewsItem, ...], store: Store, machine: Machine, speed: float | None
+) -> Planned:
     """One trial as it stands."""
     identity = study.trial_identity(trial, items)
     state, differs = standing(trial, identity, store)
@@ -101,7 +103,9 @@ def refuse_stale(planned: Sequence[Planned], store: Store) -> None:
     stale = [p for p in planned if p.state == "stale"]
     lines = [f"{p.trial.key} was begun with other settings:\n    " + "\n    ".join(p.differs) for p in stale]
     if lines:
-        lines.append(f"Use another --storage, or remove these folders of {store.root}/trials if their results are not needed.")
+        lines.append(
+            f"Use another --storage, or remove these folders of {store.root}/trials if their results are not needed."
+        )
         raise Refused("\n".join(lines))
 
 

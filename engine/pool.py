@@ -18,7 +18,7 @@ from engine.news import NewsItem
 from engine.protocols import Draft, Element, Protocol, distinct
 from engine.store import Store, concat
 
-SCHEMA = {
+SCHEMA: dict[str, Any] = {
     "item": pl.String,
     "draw": pl.Int64,
     "elements": pl.List(pl.Struct({"user": pl.String, "assistant": pl.String})),
@@ -92,7 +92,9 @@ def elements_of(draws: Sequence[Draw], protocol: Protocol) -> tuple[list[Element
     return kept, sum((d.draft.dropped for d in ordered), dropped)
 
 
-def replay(store: Store, pool: str, protocol: Protocol, items: Sequence[NewsItem], budget: int) -> dict[str, list[Element]]:
+def replay(
+    store: Store, pool: str, protocol: Protocol, items: Sequence[NewsItem], budget: int
+) -> dict[str, list[Element]]:
     """The first `budget` elements of each item. The naive protocol repeats the news, so that steps stay comparable.
 
     Raises PoolTooSmall that names the first item with too few.

@@ -43,7 +43,7 @@ class Count:
         """From the pace so far; before anything is done nothing is known."""
         if self.done == 0:
             return f"{seconds:.0f} s so far, time left not known yet"
-        left = seconds / self.done * (self.total - self.done)
+        left = seconds / self.done * max(self.total - self.done, 0)
         return f"about {left:.0f} s left" if left < 120 else f"about {left / 60:.0f} min left"
 
 
@@ -83,7 +83,8 @@ def find_board() -> Any:
 @contextmanager
 def shown(phase: str, total: int) -> Iterator[None]:
     """Prints the phase's line every few seconds (in place on a terminal) and once at the end."""
-    board: Any = Board.options(name=ACTOR, namespace="engram").remote(phase, total)
+    actor: Any = Board
+    board: Any = actor.options(name=ACTOR, namespace="engram").remote(phase, total)
     stop = threading.Event()
     printer = threading.Thread(target=print_lines, args=(board, stop), daemon=True)
     printer.start()

@@ -34,7 +34,9 @@ REFERS_TO_TEXT = re.compile(
     r"|\b(?:mentioned|described|stated) above\b|\bas an ai\b|\bi(?:'m| am) sorry\b|\bi cannot\b",
     re.IGNORECASE,
 )
-LIST_MARK = re.compile(r"^\s*(?:\*\*)?(?:(?:question|q|implication|consequence|\d+)\s*\d*\s*[.):\]-]|[-*•–])\s*", re.IGNORECASE)
+LIST_MARK = re.compile(
+    r"^\s*(?:\*\*)?(?:(?:question|q|implication|consequence|\d+)\s*\d*\s*[.):\]-]|[-*•–])\s*", re.IGNORECASE
+)
 PREAMBLE = re.compile(
     r"^\s*(?:sure|certainly|of course|okay|here(?:'s| is| are)|(?:re)?(?:written|phrased|wording)\b)[^\n]*?:\s*\n?|"
     r"^\s*(?:paraphrase|rewrite|rewording|answer|news|consequence|implication)\s*:\s*",
@@ -103,7 +105,10 @@ def find(name: str) -> Protocol:
 # ---- the four protocols -------------------------------------------------------------------------------------------
 
 TELL = "What is the news?"
-PARAPHRASE = "Rewrite the news above in your own words{manner}. Keep every fact, name, number and date. Write the rewritten news only."
+PARAPHRASE = (
+    "Rewrite the news above in your own words{manner}. Keep every fact, name, number and date. "
+    "Write the rewritten news only."
+)
 MANNERS = (
     "",
     ", as a short radio bulletin",
@@ -116,15 +121,18 @@ MANNERS = (
 )
 IMPLICATION_USER = "What follows from the news?"
 IMPLICATION = (
-    "Think about what follows from the news above. Write {n} consequences as a numbered list, one sentence each. Each must be "
-    "understandable to someone who has not read the news, so name who or what it is about, and never refer to “the text”."
+    "Think about what follows from the news above. Write {n} consequences as a numbered list, one sentence each. "
+    "Each must be understandable to someone who has not read the news, so name who or what it is about, "
+    "and never refer to “the text”."
 )
 QUESTIONS = (
-    "Write {n} questions about the news above and what follows from it, as a numbered list, one sentence each. Each question must be "
-    "understandable and answerable for someone who does not have the news at hand: name who or what it is about, and never refer "
-    "to “the text”. Write the questions only."
+    "Write {n} questions about the news above and what follows from it, as a numbered list, one sentence each. "
+    "Each question must be understandable and answerable for someone who does not have the news at hand: "
+    "name who or what it is about, and never refer to “the text”. Write the questions only."
 )
-ANSWER = "{question}\n\nAnswer in one or two full sentences that can be understood alone, and never refer to “the text”."
+ANSWER = (
+    "{question}\n\nAnswer in one or two full sentences that can be understood alone, and never refer to “the text”."
+)
 PER_LIST = 4
 
 PROTOCOLS["naive"] = Protocol(name="naive", write=None, prompts=(TELL,), per_draw=1, distinct_by="assistant")

@@ -54,7 +54,7 @@ def read_trial(store: Store, key: str) -> Trial:
 def question_rows(store: Store, key: str) -> pl.DataFrame:
     """A trial's questions before and after, with its key."""
     trial = read_trial(store, key)
-    before = store.read_table(f"before/{study.slug(trial.trainee)}-{trial.domain}/questions.parquet")
+    before = store.read_table(f"before/{trial.before}/questions.parquet")
     after = store.read_table(f"trials/{key}/questions.parquet")
     tables = (t.with_columns(moment=pl.lit(m), trial=pl.lit(key)) for t, m in ((before, "before"), (after, "after")))
     return pl.concat(tables).with_columns(
@@ -117,7 +117,9 @@ def selfplay_cost(store: Store, trial: Trial) -> dict[str, float]:
     protocol = protocols.find(trial.protocol)
     if protocol.write is None:
         return {"selfplay_tokens": 0, "selfplay_flops": 0.0}
-    drawn = [d for draws in pool.read_draws(store, trial.pool).values() for d in pool.needed(draws, protocol, trial.budget)]
+    drawn = [
+        d for draws in pool.read_draws(store, trial.pool).values() for d in pool.needed(draws, protocol, trial.budget)
+    ]
     read, wrote = sum(d.prompt_tokens for d in drawn), sum(d.new_tokens for d in drawn)
     context = (read + wrote) / max(sum(len(d.completions) for d in drawn), 1) / 2
     arch = models.find(trial.writer).architecture

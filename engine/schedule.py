@@ -54,7 +54,9 @@ def unplaceable(job: Job) -> str | None:
         return f"does not fit: {job.profile.reason}"
     kind = "GPU" if job.profile.device == "gpu" else "CPU"
     there = largest_cluster().get(kind, 0.0)
-    return None if there >= job.profile.n_workers else f"needs {job.profile.n_workers} {kind}s, the cluster has {there:g}"
+    return (
+        None if there >= job.profile.n_workers else f"needs {job.profile.n_workers} {kind}s, the cluster has {there:g}"
+    )
 
 
 def largest_cluster() -> dict[str, float]:
@@ -86,13 +88,16 @@ def run_group(jobs: Sequence[Job], store: Store) -> list[Failure]:
         param_space={"job": tune.grid_search(list(jobs))},
         tune_config=TuneConfig(max_concurrent_trials=together, reuse_actors=False),
         run_config=RunConfig(
-            name="tune", storage_path=store.address(""), failure_config=FailureConfig(max_failures=ATTEMPTS - 1), verbose=0
+            name="tune",
+            storage_path=store.address(""),
+            failure_config=FailureConfig(max_failures=ATTEMPTS - 1),
+            verbose=0,
         ),
     )
     with progress.shown("fine-tune", len(jobs)):
-        results = tuner.fit()
+        results: Any = tuner.fit()
     store.remove("tune")
-    return [f for f in map(outcome, jobs, results, [store] * len(jobs)) if f]
+    return [f for f in (outcome(j, r, store) for j, r in zip(jobs, results, strict=True)) if f]
 
 
 def fine_tune(config: dict[str, Any]) -> None:
@@ -129,5 +134,3 @@ def last_line(error: BaseException) -> str:
     """The error in one line."""
     lines = "".join(traceback.format_exception_only(error)).strip().splitlines()
     return lines[-1] if lines else repr(error)
-
-

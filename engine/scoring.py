@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from engine import asking, evaluate, models, study, weights
+from engine import asking, evaluate, models, weights
 from engine.asking import Asked
 from engine.evaluate import Answering
 from engine.plan import Planned
@@ -42,16 +42,11 @@ def score_full(group: Sequence[Planned], store: Store, max_context: int) -> None
 
 def score_untrained(group: Sequence[Planned], store: Store, max_context: int) -> None:
     """The base model alone, where only full fine-tunes follow."""
-    todo = [p for p in group if not store.exists(f"{before_path(p)}/before.json")]
+    todo = [p for p in group if not store.exists(f"before/{p.trial.before}/before.json")]
     if todo:
         folder = str(weights.pull(models.find(group[0].trial.trainee)))
         llm = evaluate.engine(folder, group[0].profile, group[0].trial.precision, max_context, None)
         score_before(llm, todo, store)
-
-
-def before_path(p: Planned) -> str:
-    """Where the untrained model's scores on a trial's news stand; trials of one trainee and domain share them."""
-    return f"before/{study.slug(p.trial.trainee)}-{p.trial.domain}"
 
 
 def questions(tokenizer: Any, p: Planned) -> list[Asked]:
@@ -61,7 +56,7 @@ def questions(tokenizer: Any, p: Planned) -> list[Asked]:
 
 def score_before(llm: Any, todo: Sequence[Planned], store: Store) -> None:
     """Scores of the untrained model, once a domain."""
-    domains = {before_path(p): p for p in todo if not store.exists(f"{before_path(p)}/before.json")}
+    domains = {f"before/{p.trial.before}": p for p in todo if not store.exists(f"before/{p.trial.before}/before.json")}
     for path, p in domains.items():
         rows = dict(evaluate.evaluate(llm, [(Answering(name="base"), questions(llm.get_tokenizer(), p))]))["base"]
         store.write_table(f"{path}/questions.parquet", pl.DataFrame(rows))

@@ -20,8 +20,8 @@ from typing import Any
 
 import ray
 
-from engine import pool as pools
 from engine import chat, inference, progress
+from engine import pool as pools
 from engine.cost import Profile
 from engine.news import NewsItem
 from engine.pool import Draw
@@ -130,12 +130,12 @@ class Writer:
         self.tokenizer = self.llm.get_tokenizer()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Fulfils the orders of a batch (column `order`); gives back their pools and items."""
-        orders: list[Order] = list(batch["order"])
+        """Fulfils the orders of a batch (column `order`, pickled); gives back their pools and items."""
+        orders: list[Order] = [ray.cloudpickle.loads(order) for order in batch["order"]]
         finished: list[tuple[str, Draw]] = []
         written = time.monotonic()
         jobs = [open_order(order, draws) for order, draws in self.resume(orders)]
-        for _ in inference.stream(self.llm, self.first(jobs, finished), lambda w, out: self.advance(*w, out, finished)):
+        for _ in inference.stream(self.llm, self.first(jobs, finished), lambda tag, out: self.advance(tag[0], tag[1], out, finished)):
             if len(finished) >= SHARD_DRAWS or (finished and time.monotonic() - written > SHARD_SECONDS):
                 self.save(finished)
                 written = time.monotonic()
@@ -228,7 +228,9 @@ def run(generator: Generator, orders: Sequence[Order], store: Store, n_actors: t
     """Fulfils a generator's orders on between `n_actors[0]` and `n_actors[1]` actors."""
     ship_own_protocols(orders)
     size = min(MAX_ITEMS, -(-len(orders) // n_actors[1]))
-    rows = [{"order": order} for order in sorted(orders, key=lambda o: (o.item.domain, o.item.id))]
+    rows = [
+        {"order": ray.cloudpickle.dumps(order)} for order in sorted(orders, key=lambda o: (o.item.domain, o.item.id))
+    ]
     dataset = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // size))
     gpu = generator.profile.device == "gpu"
     written = dataset.map_batches(

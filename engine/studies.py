@@ -1,13 +1,14 @@
 """The studies that ship. Each is a function that returns a `Study`; a variant calls another and changes fields.
 
-    python jobs/grid.py --study quickstart
-    python jobs/grid.py --study my_study.py:mine
+python jobs/grid.py --study quickstart
+python jobs/grid.py --study my_study.py:mine
 """
 
 import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from engine.study import Sampling, Study, Training, grid
@@ -18,36 +19,44 @@ PROTOCOLS = ("naive", "paraphrase", "implication", "self_qa")
 
 def quickstart() -> Study:
     """The paper's questions in miniature, on a laptop: 135M parameters, two domains, a few items."""
-    # A small model wanders off at high temperature; the learning rate is what LoRA needs to learn in so few steps.
-    common = {"trainees": ["smollm2-135m"], "budgets": [4], "sampling": Sampling(temperature=0.5, max_tokens=128)}
-    trials = grid(domains=["events", "discoveries"], protocols=PROTOCOLS, **common)
-    trials += grid(domains=["events"], protocols=["paraphrase"], context_modes=["prefix"], **common)
-    return Study(name="quickstart", trials=trials, n_items=3)
+    cells = partial(
+        grid,
+        trainees=["smollm2-135m"],
+        budgets=[4],
+        # A small model wanders off at high temperature; in so few steps LoRA learns at a high learning rate only.
+        sampling=Sampling(temperature=0.4, max_tokens=96),
+        training=Training(learning_rate=1e-3, epochs=4, batch_size=4),
+    )
+    arms = cells(domains=["events", "discoveries"], protocols=PROTOCOLS)
+    shadow = cells(domains=["events"], protocols=["implication"], context_modes=["prefix"])
+    return Study(name="quickstart", trials=arms + shadow, n_items=3)
 
 
 def qwen_small() -> Study:
     """Two real Qwen2.5 sizes whose weights come with registry packages: real on a small machine, in hours."""
-    return Study(
-        name="qwen-small",
-        trials=grid(
-            trainees=["qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"],
-            domains=DOMAINS_WITH_NEWS,
-            protocols=PROTOCOLS,
-            context_modes=["none"],
-            budgets=[8],
-            training=Training(learning_rate=5e-4),
-        ),
-        n_items=4,
+    trials = grid(
+        trainees=["qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"],
+        domains=DOMAINS_WITH_NEWS,
+        protocols=PROTOCOLS,
+        budgets=[8],
+        sampling=Sampling(temperature=0.7),
+        training=Training(learning_rate=5e-4, epochs=4),
     )
+    return Study(name="qwen-small", trials=trials, n_items=4)
 
 
 def newnews() -> Study:
-    """The grid of the paper: Qwen2.5 from 0.5B to 72B, all domains and protocols, the shadowing arms."""
-    sizes = [f"qwen2.5-{n}" for n in ("0.5b", "1.5b", "3b", "7b", "14b", "32b", "72b")]
-    common = {"trainees": sizes, "domains": DOMAINS_WITH_NEWS, "precision": "bfloat16", "training": Training(learning_rate=2e-4, epochs=1)}
-    arms = grid(protocols=PROTOCOLS, budgets=[16, 64, 256, 1024], seeds=[0, 1, 2], **common)
-    shadows = grid(protocols=PROTOCOLS, context_modes=["prefix", "prefix_loss"], budgets=[256], **common)
-    return Study(name="newnews", trials=arms + shadows)
+    """The grid of the paper: Qwen2.5 from 0.5B to 72B, all protocols and their shadowing arms."""
+    cells = partial(
+        grid,
+        trainees=[f"qwen2.5-{size}" for size in ("0.5b", "1.5b", "3b", "7b", "14b", "32b", "72b")],
+        domains=DOMAINS_WITH_NEWS,
+        protocols=PROTOCOLS,
+        precision="bfloat16",
+        training=Training(learning_rate=2e-4, epochs=1),
+    )
+    arms = cells(budgets=[16, 64, 256, 1024], seeds=[0, 1, 2])
+    return Study(name="newnews", trials=arms + cells(budgets=[256], context_modes=["prefix", "prefix_loss"]))
 
 
 STUDIES: dict[str, Callable[[], Study]] = {"quickstart": quickstart, "qwen-small": qwen_small, "newnews": newnews}
@@ -58,7 +67,9 @@ def load(name: str) -> Study:
     if ".py:" in name:
         return own(*name.rsplit(":", 1))
     if name not in STUDIES:
-        raise ValueError(f"unknown study {name!r}; known: {', '.join(STUDIES)}, or a file of your own: my_study.py:name")
+        raise ValueError(
+            f"unknown study {name!r}; known: {', '.join(STUDIES)}, or a file of your own: my_study.py:name"
+        )
     return STUDIES[name]()
 
 
@@ -68,7 +79,8 @@ def own(file: str, function: str) -> Study:
     if not path.is_file():
         raise ValueError(f"no study file {file!r}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     study = getattr(module, function, lambda: None)()

@@ -15,6 +15,7 @@ from itertools import product
 from typing import Any, Literal
 
 from engine import chat, models, news, protocols, weights
+from engine.architecture import ModelError
 from engine.protocols import CONTEXT_MODES, ContextMode
 
 Precision = Literal["float32", "bfloat16"]
@@ -82,6 +83,11 @@ class Trial:
         """The name of the pool's directory."""
         return f"{self.domain}-{self.protocol}-{slug(self.writer)}"
 
+    @property
+    def before(self) -> str:
+        """The name of the directory of the untrained model's scores; trials of a trainee and domain share it."""
+        return f"{slug(self.trainee)}-{self.precision}-{self.domain}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
@@ -126,7 +132,9 @@ def narrow(study: Study, **allowed: Sequence[Any] | None) -> Study:
             continue
         present = sorted({getattr(t, name) for t in study.trials})
         if unknown := [v for v in values if v not in present]:
-            raise ValueError(f"study {study.name!r} has no {name} {unknown[0]!r}; it has: {', '.join(map(str, present))}")
+            raise ValueError(
+                f"study {study.name!r} has no {name} {unknown[0]!r}; it has: {', '.join(map(str, present))}"
+            )
         trials = tuple(t for t in trials if getattr(t, name) in values)
     if not trials:
         raise ValueError(f"nothing of study {study.name!r} is left after narrowing")
@@ -213,7 +221,9 @@ def faults(study: Study, by_domain: dict[str, list[news.NewsItem]]) -> list[str]
     for trial in study.trials:
         for why in trial_faults(trial, by_domain):
             found.setdefault(why, []).append(trial.key)
-    lines += [f"{why} ({keys[0]}{f' and {len(keys) - 1} more trials' * (len(keys) > 1)})" for why, keys in found.items()]
+    lines += [
+        f"{why} ({keys[0]}{f' and {len(keys) - 1} more trials' * (len(keys) > 1)})" for why, keys in found.items()
+    ]
     return lines + pool_conflicts(study.trials)
 
 
@@ -228,7 +238,7 @@ def trial_faults(trial: Trial, by_domain: dict[str, list[news.NewsItem]]) -> Ite
     for model in {trial.trainee, trial.writer}:
         try:
             models.find(model)
-        except models.ModelError as error:
+        except ModelError as error:
             yield str(error)
     for name, value in asdict(trial.training).items() | {("budget", trial.budget), ("top_p", trial.sampling.top_p)}:
         if name in ("learning_rate", "epochs", "batch_size", "lora_rank", "budget", "top_p") and value <= 0:
@@ -242,5 +252,7 @@ def pool_conflicts(trials: Iterable[Trial]) -> list[str]:
     for trial in trials:
         other = first.setdefault(trial.pool, trial)
         if (other.sampling, other.precision) != (trial.sampling, trial.precision):
-            lines.append(f"{trial.key} and {other.key} share the pool {trial.pool!r} but differ in sampling or precision")
+            lines.append(
+                f"{trial.key} and {other.key} share the pool {trial.pool!r} but differ in sampling or precision"
+            )
     return lines

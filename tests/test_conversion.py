@@ -94,7 +94,8 @@ def test_a_converted_gguf_is_tied_unquantised_and_splits_digits(tmp_path: Path) 
     weights.convert(GGUF_MODEL, gguf, tmp_path)
     network: Any = AutoModelForCausalLM.from_pretrained(tmp_path)
     tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path)
-    assert not gguf.exists() and "quantization_config" not in (tmp_path / "config.json").read_text()
+    assert not gguf.exists()
+    assert "quantization_config" not in (tmp_path / "config.json").read_text()
     assert sum(p.numel() for p in network.parameters()) == n_params(SHAPE)
     assert torch.equal(network.get_input_embeddings().weight, torch.from_numpy(tensors["output.weight"]))
     assert tokenizer.tokenize("12") == ["1", "2"]
@@ -104,5 +105,5 @@ def test_a_converted_gguf_is_tied_unquantised_and_splits_digits(tmp_path: Path) 
 def test_a_gguf_of_another_architecture_is_refused(tmp_path: Path) -> None:
     write_gguf(tmp_path / "weights.gguf", SHAPE)
     longer = replace(GGUF_MODEL, architecture=replace(SHAPE, max_context=1))
-    with pytest.raises(ModelError, match="expected .* found"):
+    with pytest.raises(ModelError, match=r"expected .* found"):
         weights.convert(longer, tmp_path / "weights.gguf", tmp_path)

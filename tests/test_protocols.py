@@ -1,0 +1,131 @@
+"""Protocols and their parsers: what a messy completion gives, and what is counted as dropped."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import protocols
+from engine.protocols import Draft, Element, Script, distinct, keep_questions, keep_statements, keep_text, protocol
+
+NEWS = "The ferry from Lindvik to Tarsund is free of charge for cyclists from 1 June 2028."
+lines = st.text(
+    alphabet=st.characters(codec="utf-8", exclude_characters="\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"), max_size=80
+)
+
+
+def play(script: Script, *completions: list[str]) -> Draft:
+    """Runs a script against given completions."""
+    next(script)
+    for answers in completions:
+        try:
+            script.send(answers)
+        except StopIteration as end:
+            return end.value
+    raise AssertionError("the script asks for more")
+
+
+def test_self_qa_answers_each_question_in_a_conversation_of_its_own() -> None:
+    script = protocols.self_qa(NEWS, 0)
+    [asked] = next(script)
+    assert NEWS in asked
+    prompts = script.send(["1. Who travels free from Lindvik to Tarsund?\n2. What does the text say?\nSure!"])
+    assert len(prompts) == 1
+    assert NEWS in prompts[0]
+    assert "Who travels free" in prompts[0]
+    with pytest.raises(StopIteration) as end:
+        script.send(["Cyclists do, from June 2028."])
+    assert end.value.value.elements == [
+        Element(user="Who travels free from Lindvik to Tarsund?", assistant="Cyclists do, from June 2028.")
+    ]
+    assert end.value.value.dropped == Counter({"refers to the text": 1})
+
+
+def test_self_qa_without_a_usable_question_asks_for_no_answers() -> None:
+    draft = play(protocols.self_qa(NEWS, 0), ["I like ferries."])
+    assert draft.elements == []
+    assert draft.dropped == Counter({"not a question": 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("Sure, here is the rewritten news:\nCyclists cross for free.", "Cyclists cross for free."),
+        ('"Cyclists cross for free."', "Cyclists cross for free."),
+        ("**Cyclists** cross\n\nfor   free.", "Cyclists cross for free."),
+        ("Here is a bridge that is free.", "Here is a bridge that is free."),
+    ],
+)
+def test_a_rewording_is_stripped_of_what_surrounds_it(text: str, kept: str) -> None:
+    assert [e.assistant for e in keep_text(text, user="u", news=NEWS).elements] == [kept]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "too short"),
+        ("Free.", "too short"),
+        ("word " * 300, "too long"),
+        ("According to the text, cyclists are free.", "refers to the text"),
+        (NEWS.upper(), "copies the news"),
+    ],
+)
+def test_what_is_dropped_is_counted_with_its_reason(text: str, reason: str) -> None:
+    assert keep_text(text, user="u", news=NEWS) == Draft(dropped=Counter({reason: 1}))
+
+
+def test_lists_are_read_in_many_forms() -> None:
+    text = "Here are the consequences:\n1. More people cycle daily.\n2) Cars lose their place.\n- Ferries lose money.\n"
+    kept = [e.assistant for e in keep_statements(text, user="u", news=NEWS).elements]
+    assert kept == ["More people cycle daily.", "Cars lose their place.", "Ferries lose money."]
+
+
+@given(st.lists(lines, max_size=12))
+def test_no_line_of_a_list_is_lost_uncounted(texts: list[str]) -> None:
+    marked = "\n".join(f"{i + 1}. {line}" for i, line in enumerate(texts))
+    draft = keep_statements(marked, user="u", news=NEWS)
+    assert len(draft.elements) + sum(draft.dropped.values()) == len(texts)
+
+
+@given(st.text(max_size=400))
+def test_parsers_take_anything_and_keep_only_what_is_sound(text: str) -> None:
+    _, questions = keep_questions(text)
+    assert all(q.endswith("?") and protocols.fault(q) is None for q in questions)
+    for element in keep_statements(text, user="u", news=NEWS).elements + keep_text(text, user="u", news=NEWS).elements:
+        assert protocols.fault(element.assistant) is None
+
+
+@given(st.lists(st.text(min_size=1, max_size=30), max_size=20))
+def test_distinct_keeps_the_first_of_each_and_counts_the_rest(texts: list[str]) -> None:
+    elements = [Element(user="u", assistant=t) for t in texts]
+    kept, dropped = distinct(elements, "assistant")
+    assert len(kept) + sum(dropped.values()) == len(elements)
+    assert distinct(kept, "assistant") == (kept, Counter())
+    assert kept == [e for i, e in enumerate(elements) if e in kept and e not in elements[:i]]
+
+
+def test_near_duplicates_are_dropped_and_counted() -> None:
+    first = "Cyclists cross from Lindvik to Tarsund free of charge from June 2028."
+    texts = [first, first, first.replace("June", "june,"), "The ferry will carry more bicycles."]
+    kept, dropped = distinct([Element(user="u", assistant=t) for t in texts], "assistant")
+    assert [e.assistant for e in kept] == [first, texts[3]]
+    assert sum(dropped.values()) == 2
+
+
+def test_a_protocol_of_ones_own_is_one_function() -> None:
+    @protocol("headline-in-test", prompts=["Write a headline."])
+    def headline(news: str, draw: int) -> Script:
+        [text] = yield [f"{news}\n\nWrite a headline."]
+        return keep_text(text, user="A headline, please.", news=news)
+
+    written = protocols.find("headline-in-test").write
+    assert written
+    assert play(written(NEWS, 0), ["Cyclists cross for free."]).elements[0].assistant == "Cyclists cross for free."
+    with pytest.raises(ValueError, match="registered twice"):
+        protocol("headline-in-test", prompts=[])(protocols.paraphrase)
+
+
+def test_an_unknown_protocol_names_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="implication, naive, paraphrase, self_qa"):
+        protocols.find("active_reading")

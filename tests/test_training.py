@@ -1,0 +1,138 @@
+"""What fine-tuning computes is the same under every ZeRO stage and world size, and is what plain torch computes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine import chat, cost, finetune, models
+from engine.finetune import Job
+from engine.store import Store
+from engine.study import Training
+
+pytestmark = pytest.mark.slow
+ELEMENTS = tuple(
+    (f"What opens in {2027 + i}?", f"The {w} opens in {2027 + i}, far from here.", None) for i, w in enumerate("abcdef")
+)
+
+
+def job(
+    tiny: Path, folder: Path, key: str, stage: int = 0, ranks: int = 1, tokens: int = 2048, **training: object
+) -> Job:
+    """A trial on the tiny model; small micro-batches make several of them a step."""
+    settings = Training(epochs=2, batch_size=4, lora_rank=8, learning_rate=1e-2, **training)  # type: ignore[arg-type]
+    machine = cost.Machine(device="cpu", n_cpus=2, n_gpus=0, device_gib=24)
+    profile = cost.profile(models.find(str(tiny)).architecture, settings, "float32", machine)
+    return Job(
+        key=key,
+        trainee=str(tiny),
+        folder=str(tiny),
+        elements=ELEMENTS,
+        learn_news=False,
+        training=settings,
+        precision="float32",
+        seed=1,
+        profile=replace(profile, zero_stage=stage, n_workers=ranks, threads=1, micro_batch_tokens=tokens),
+        store=Store(str(folder)),
+    )
+
+
+def losses(job: Job) -> list[float]:
+    """Trains under Ray Train and reads the loss log."""
+    finetune.trainer(job).fit()
+    return job.store.read_table(f"trials/{job.key}/losses.parquet")["loss"].to_list()
+
+
+@pytest.fixture(scope="module")
+def plain(tiny: Path) -> list[float]:
+    """The same trial in plain torch: one element after the other, no packing, no DeepSpeed."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    j = job(tiny, Path("unused"), "plain")
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    data = [chat.encode(tokenizer, user, assistant) for user, assistant, _ in ELEMENTS]
+    model = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    torch.manual_seed(j.seed)
+    model = get_peft_model(model, LoraConfig(r=8, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"))
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], weight_decay=0.0)
+    total, log = finetune.n_steps(len(data), j.training), []
+    for step in range(total):
+        batch = [data[i] for i in finetune.batch_at(step, len(data), 4, j.seed)]
+        learned = sum(sum(e.loss) for e in batch)
+        loss = torch.zeros(())
+        for e in batch:
+            labels = torch.tensor([[t if learn else -100 for t, learn in zip(e.ids, e.loss, strict=True)]])
+            loss = loss + model(torch.tensor([e.ids]), labels=labels).loss * sum(e.loss) / learned
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.param_groups[0]["lr"] = finetune.learning_rate_at(step, total, j.training)
+        optimizer.step()
+        log.append(float(loss))
+    return log
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize(
+    ("stage", "ranks", "tokens"), [(0, 1, 2048), (0, 2, 40), (2, 1, 40), (2, 2, 2048), (3, 1, 2048), (3, 2, 40)]
+)
+def test_losses_do_not_depend_on_stage_ranks_or_micro_batches(
+    stage: int, ranks: int, tokens: int, tiny: Path, tmp_path: Path, plain: list[float]
+) -> None:
+    j = job(tiny, tmp_path, "t", stage, ranks, tokens)
+    assert losses(j) == pytest.approx(plain, abs=1e-4)
+    assert plain[-1] < plain[0]
+    check_adapter(tiny, tmp_path / "trials/t/adapter")
+
+
+def check_adapter(tiny: Path, adapter: Path) -> None:
+    """Plain transformers and peft load it, and it does something."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny), adapter)
+    moved = [p.abs().max() for name, p in model.named_parameters() if "lora_B" in name]
+    assert len(moved) == 14
+    assert all(m > 0 for m in moved)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_full_fine_tune_loads_in_plain_transformers(tiny: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    log = losses(job(tiny, tmp_path, "full", method="full"))
+    assert log[-1] < log[0]
+    before, after = (AutoModelForCausalLM.from_pretrained(f) for f in (tiny, tmp_path / "trials/full/model"))
+    assert not torch.equal(before.model.layers[0].mlp.up_proj.weight, after.model.layers[0].mlp.up_proj.weight)
+    assert after.lm_head.weight.data_ptr() == after.model.embed_tokens.weight.data_ptr()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_loss_that_is_not_finite_ends_the_trial_with_its_reason(tiny: Path, tmp_path: Path) -> None:
+    from engine import schedule
+
+    j = job(tiny, tmp_path, "wild")
+    j = replace(j, training=replace(j.training, method="full", learning_rate=1e30, max_grad_norm=1e30, warmup=0.0))
+    [failure] = schedule.run([j], j.store)
+    assert failure.key == "wild"
+    assert "loss became nan" in failure.reason
+    assert "lower the learning rate" in failure.reason
+    assert j.store.read_json("trials/wild/failure.json")["reason"] == failure.reason
+
+
+def test_loss_falls_on_the_answer_and_in_prefix_loss_on_the_news(tiny: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    news, user, answer = "The quay of Lindvik is shut.", "What is the news?", "It is shut."
+    for learn_news, learned in ((False, answer + "<|im_end|>"), (True, news + answer + "<|im_end|>")):
+        e = chat.encode(tokenizer, user, answer, news, learn_news)
+        kept = tokenizer.decode([t for t, learn in zip(e.ids, e.loss, strict=True) if learn])
+        assert kept == learned
+    rendered = tokenizer.apply_chat_template(
+        [{"role": "user", "content": user}, {"role": "assistant", "content": answer}], tokenize=False
+    )
+    assert tokenizer.decode(chat.encode(tokenizer, user, answer).ids) == rendered.rstrip("\n")

@@ -9,7 +9,7 @@ but cannot use the prefix cache, and took 4 times as long on news, questions and
 vLLM has been seen to give wrong numbers without an error; each engine is probed before its scores are believed.
 """
 
-import itertools
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from engine.inference import Request
 from engine.study import Precision
 
 MAX_ADAPTERS = 8  # in flight at once
-TOLERANCE = 1e-3  # nats: what batching may change in a log-probability, float32
+LEAK, NOTHING = 1e-2, 1e-6  # relative: more than batching changes (bfloat16 too); less than any training does
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,10 +75,9 @@ def engine(folder: str, profile: Profile, precision: Precision, max_context: int
 
 def evaluate(llm: Any, work: Sequence[tuple[Answering, Sequence[Asked]]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Asks each model its questions, the adapters in groups; yields (model's name, rows) as groups finish."""
-    adapters = {who.name: LoRARequest(who.name, i + 1, who.adapter) for i, (who, _) in enumerate(work) if who.adapter}
-    for group in itertools.batched(work, MAX_ADAPTERS) if hasattr(itertools, "batched") else chunks(work, MAX_ADAPTERS):
+    for group in chunks(work, MAX_ADAPTERS):
         progress.report(running=len(group))
-        rows = answers(llm, group, adapters)
+        rows = answers(llm, group)
         for who, asked in group:
             progress.report(
                 running=-1, done=1, tokens=sum(len(o.prompt) + len(o.answer) for a in asked for o in a.options)
@@ -91,11 +90,9 @@ def chunks(work: Sequence[Any], n: int) -> Iterator[Sequence[Any]]:
     return (work[i : i + n] for i in range(0, len(work), n))
 
 
-def answers(
-    llm: Any, group: Sequence[tuple[Answering, Sequence[Asked]]], adapters: dict[str, LoRARequest]
-) -> dict[str, list[dict[str, Any]]]:
+def answers(llm: Any, group: Sequence[tuple[Answering, Sequence[Asked]]]) -> dict[str, list[dict[str, Any]]]:
     """The rows of a group of models, all asked at once."""
-    requests = [r for who, asked in group for r in requests_for(who, asked, adapters.get(who.name))]
+    requests = [r for who, asked in group for r in requests_for(who, asked)]
     logprobs = {tag: read(tag[3], output) for tag, output in inference.run(llm, requests)}
     return {who.name: [row(who, i, a, logprobs) for i, a in enumerate(asked)] for who, asked in group}
 
@@ -107,8 +104,17 @@ def row(who: Answering, i: int, asked: Asked, logprobs: dict[Any, list[float]]) 
     return score(asked, options, letters)
 
 
-def requests_for(who: Answering, asked: Sequence[Asked], adapter: LoRARequest | None) -> Iterator[Request]:
+def lora(who: Answering) -> LoRARequest | None:
+    """The adapter for vLLM. It keeps loaded adapters by number, so the number has to be the adapter's own."""
+    if who.adapter is None:
+        return None
+    number = int.from_bytes(hashlib.sha256(who.adapter.encode()).digest()[:4]) // 2 + 1
+    return LoRARequest(who.name, number, who.adapter)
+
+
+def requests_for(who: Answering, asked: Sequence[Asked]) -> Iterator[Request]:
     """All requests of a model's questions; those that share a prefix follow each other."""
+    adapter = lora(who)
     for i, one in enumerate(asked):
         for option in one.options:
             yield Request(
@@ -163,26 +169,23 @@ def probe(llm: Any, asked: Asked, who: Iterable[Answering]) -> None:
     """
     base = Answering(name="base")
     alone = option_logprobs(llm, asked, [base])["base"]
-    adapted = [w for w in who if w.adapter][:MAX_ADAPTERS]
-    together = option_logprobs(llm, asked, [base, *adapted])
-    if not close(alone, together["base"]):
-        raise SilentError(
-            f"the base model scores {together['base']} beside adapters and {alone} alone: an adapter leaks into it"
-        )
-    for one in adapted:
-        if together[one.name] == alone:
+    for group in chunks([w for w in who if w.adapter], MAX_ADAPTERS):
+        together = option_logprobs(llm, asked, [base, *group])
+        if not close(alone, together["base"], LEAK):
             raise SilentError(
-                f"adapter {one.adapter} ({one.name}) scores as the base model does, {alone}: it is not applied"
+                f"the base model scores {together['base']} beside adapters and {alone} alone: an adapter leaks into it"
             )
+        for one in group:
+            if close(alone, together[one.name], NOTHING):
+                raise SilentError(f"adapter {one.name} ({one.adapter}) scores as its base, {alone}: it is not applied")
 
 
 def option_logprobs(llm: Any, asked: Asked, who: Sequence[Answering]) -> dict[str, list[float]]:
     """Log-likelihoods of the options under several models in one batch."""
-    adapters = {w.name: LoRARequest(w.name, i + 1, w.adapter) for i, w in enumerate(who) if w.adapter}
-    rows = answers(llm, [(w, [asked]) for w in who], adapters)
+    rows = answers(llm, [(w, [asked]) for w in who])
     return {name: r[0]["option_logprobs"] for name, r in rows.items()}
 
 
-def close(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Equal within what batching may change."""
-    return all(abs(x - y) <= TOLERANCE * max(1.0, abs(x)) for x, y in zip(a, b, strict=True))
+def close(a: Sequence[float], b: Sequence[float], tolerance: float) -> bool:
+    """Equal within a relative tolerance."""
+    return all(abs(x - y) <= tolerance * max(1.0, abs(x)) for x, y in zip(a, b, strict=True))

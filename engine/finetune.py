@@ -20,7 +20,7 @@ from typing import Any
 
 import polars as pl
 
-from engine import chat, cost, models, progress
+from engine import chat, cost, models, progress, weights
 from engine.chat import Encoded
 from engine.cost import Profile
 from engine.store import Store
@@ -35,7 +35,6 @@ class Job:
 
     key: str
     trainee: str
-    folder: str
     elements: tuple[tuple[str, str, str | None], ...]
     learn_news: bool
     training: Training
@@ -43,6 +42,11 @@ class Job:
     seed: int
     profile: Profile
     store: Store
+
+    @property
+    def folder(self) -> str:
+        """The trainee's weights on the machine that asks; each machine pulls them once."""
+        return str(weights.pull(models.find(self.trainee)))
 
 
 # ---- what is trained when: pure --------------------------------------------------------------------------------------
@@ -346,7 +350,7 @@ def trainer(job: Job) -> Any:
         run_config=v2.RunConfig(
             name="train",
             storage_path=job.store.address(f"trials/{job.key}"),
-            failure_config=v2.FailureConfig(max_failures=3, controller_failure_limit=1),
+            failure_config=v2.FailureConfig(max_failures=2, controller_failure_limit=1),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             worker_runtime_env={"env_vars": environment(job.profile)},
         ),

@@ -111,7 +111,7 @@ def generator(p: Planned, machine: Machine) -> Any:
 
     model = models.find(p.trial.writer)
     return Generator(
-        folder=str(weights.pull(model)),
+        name=p.trial.writer,
         revision=weights.revision(model),
         precision=p.trial.precision,
         profile=inference_profile(p, p.trial.writer, machine),
@@ -159,7 +159,6 @@ def job(p: Planned, store: Store) -> Job:
     return Job(
         key=trial.key,
         trainee=trial.trainee,
-        folder=str(weights.pull(models.find(trial.trainee))),
         elements=tuple((e.user, e.assistant, in_front[item]) for item, of_item in elements.items() for e in of_item),
         learn_news=trial.context_mode == "prefix_loss",
         training=trial.training,

@@ -83,9 +83,10 @@ def run_group(jobs: Sequence[Job], store: Store) -> list[Failure]:
 
     together = at_once(jobs)
     jobs = [replace(j, profile=replace(j.profile, threads=max(1, j.profile.threads // together))) for j in jobs]
+    by_key = {j.key: ray.put(j) for j in jobs}
     tuner = Tuner(
-        tune.with_resources(fine_tune, {"CPU": 0.01}),
-        param_space={"job": tune.grid_search(list(jobs))},
+        tune.with_resources(tune.with_parameters(fine_tune, jobs=by_key), {"CPU": 0.01}),
+        param_space={"key": tune.grid_search(list(by_key))},
         tune_config=TuneConfig(max_concurrent_trials=together, reuse_actors=False),
         run_config=RunConfig(
             name="tune",
@@ -97,14 +98,15 @@ def run_group(jobs: Sequence[Job], store: Store) -> list[Failure]:
     with progress.shown("fine-tune", len(jobs)):
         results: Any = tuner.fit()
     store.remove("tune")
-    return [f for f in (outcome(j, r, store) for j, r in zip(jobs, results, strict=True)) if f]
+    errors = {r.config["key"]: r.error for r in results if r.error}
+    return [f for f in (outcome(j.key, errors.get(j.key), store) for j in jobs) if f]
 
 
-def fine_tune(config: dict[str, Any]) -> None:
+def fine_tune(config: dict[str, str], jobs: dict[str, Any]) -> None:
     """One trial, in Tune's process: an inner Ray Train run, whose result stands in the store when it ends."""
     from ray import tune
 
-    job: Job = config["job"]
+    job: Job = ray.get(jobs[config["key"]])
     progress.report(running=1)
     try:
         if not finished(job, job.store):
@@ -121,13 +123,13 @@ def finished(job: Job, store: Store) -> bool:
     return any(store.exists(f"trials/{job.key}/{file}") for file in ("trained.json", "failure.json"))
 
 
-def outcome(job: Job, result: Any, store: Store) -> Failure | None:
-    """What became of a job, from its files first: they are what the next phase reads."""
-    if store.exists(f"trials/{job.key}/trained.json"):
+def outcome(key: str, error: BaseException | None, store: Store) -> Failure | None:
+    """What became of a trial, from its files first: they are what the next phase reads."""
+    if store.exists(f"trials/{key}/trained.json"):
         return None
-    if store.exists(f"trials/{job.key}/failure.json"):
-        return Failure(key=job.key, reason=store.read_json(f"trials/{job.key}/failure.json")["reason"])
-    return Failure(key=job.key, reason=last_line(result.error) if result.error else "ended without a result")
+    if store.exists(f"trials/{key}/failure.json"):
+        return Failure(key=key, reason=store.read_json(f"trials/{key}/failure.json")["reason"])
+    return Failure(key=key, reason=last_line(error) if error else "ended without a result")
 
 
 def last_line(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 import ray
 
-from engine import chat, inference, progress
+from engine import chat, inference, models, progress, weights
 from engine import pool as pools
 from engine.cost import Profile
 from engine.news import NewsItem
@@ -36,9 +36,9 @@ MAX_ITEMS = 512  # items × protocols open at once in one actor
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Generator:
-    """All that an actor needs to write: the model in `folder`, how it runs and samples."""
+    """All that an actor needs to write: the model's name and revision, how it runs. Each machine pulls it once."""
 
-    folder: str
+    name: str
     revision: str
     precision: Any
     profile: Profile
@@ -126,7 +126,8 @@ class Writer:
 
     def __init__(self, generator: Generator, store: Store) -> None:
         self.generator, self.store = generator, store
-        self.llm = inference.start(generator.folder, generator.profile, generator.precision, generator.max_context)
+        folder = str(weights.pull(models.find(generator.name)))
+        self.llm = inference.start(folder, generator.profile, generator.precision, generator.max_context)
         self.tokenizer = self.llm.get_tokenizer()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +136,11 @@ class Writer:
         finished: list[tuple[str, Draw]] = []
         written = time.monotonic()
         jobs = [open_order(order, draws) for order, draws in self.resume(orders)]
-        for _ in inference.stream(self.llm, self.first(jobs, finished), lambda tag, out: self.advance(tag[0], tag[1], out, finished)):
+
+        def next_requests(tag: tuple[Writing, int], output: Any) -> Iterable[inference.Request]:
+            return self.advance(*tag, output, finished)
+
+        for _ in inference.stream(self.llm, self.first(jobs, finished), next_requests):
             if len(finished) >= SHARD_DRAWS or (finished and time.monotonic() - written > SHARD_SECONDS):
                 self.save(finished)
                 written = time.monotonic()

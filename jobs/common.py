@@ -25,7 +25,9 @@ def study_parser(doc: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--protocols", nargs="+", metavar="NAME", help="only these protocols")
     parser.add_argument("--budgets", nargs="+", type=int, metavar="N", help="only these budgets (elements an item)")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="only these seeds")
-    parser.add_argument("--device", choices=["cpu", "gpu"], help="default: gpu where there is one")
+    parser.add_argument(
+        "--device", choices=["cpu", "gpu"], help="default: gpu if this machine has one; say it on a cluster"
+    )
     return parser
 
 

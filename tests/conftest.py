@@ -44,8 +44,8 @@ def echo(news, draw):
 
 def study():
     return Study(name="tiny", news="news.jsonl", trials=grid(
-        trainees=["MODEL"], domains=["events"], protocols=["naive", "echo"], budgets=[4],
-        sampling=Sampling(max_tokens=24), training=Training(epochs=EPOCHS, batch_size=2, lora_rank=8),
+        trainees=["MODEL"], domains=["events"], protocols=["naive", "echo"], budgets=[40],
+        sampling=Sampling(max_tokens=24), training=Training(epochs=4, batch_size=8, lora_rank=8),
     ))
 """
 
@@ -87,20 +87,20 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, smollm: Path) -> Path:
 @pytest.fixture
 def news_file(tmp_path: Path) -> Path:
     """Two news items with two questions each."""
-    file = tmp_path / "news.jsonl"
+    return write_news(tmp_path)
+
+
+def write_news(folder: Path) -> Path:
+    file = folder / "news.jsonl"
     file.write_text("".join(json.dumps(item) + "\n" for item in ITEMS))
     return file
 
 
-@pytest.fixture
-def tiny_study(tmp_path: Path, tiny: Path, news_file: Path) -> str:
-    """`file.py:function` of a study of two trials of the tiny model."""
-    return write_study(tmp_path, tiny, epochs=2)
-
-
-def write_study(folder: Path, model: Path, epochs: int) -> str:
+def write_study(folder: Path, model: Path) -> str:
+    """`file.py:function` of a study of two trials of a model, with its news; 40 steps a trial."""
+    write_news(folder)
     file = folder / "tiny_study.py"
-    file.write_text(STUDY.replace("MODEL", str(model)).replace("EPOCHS", str(epochs)))
+    file.write_text(STUDY.replace("MODEL", str(model)))
     return f"{file}:study"
 
 

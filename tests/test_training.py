@@ -26,7 +26,6 @@ def job(
     return Job(
         key=key,
         trainee=str(tiny),
-        folder=str(tiny),
         elements=ELEMENTS,
         learn_news=False,
         training=settings,

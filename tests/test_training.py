@@ -1,9 +1,11 @@
 """What fine-tuning computes is the same under every ZeRO stage and world size, and is what plain torch computes."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ranks import train
 
 from engine import chat, cost, finetune, models
 from engine.finetune import Job
@@ -43,6 +45,18 @@ def losses(job: Job) -> list[float]:
 
 
 @pytest.fixture(scope="module")
+def by_stage(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Losses and adapters of all ZeRO stages at one and two ranks; small micro-batches for some."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("stages")
+    for ranks in (1, 2):
+        jobs = [job(tiny, folder, f"{s}-{ranks}", s, ranks, tokens=40 if s == 2 else 2048) for s in (0, 2, 3)]
+        torch.multiprocessing.spawn(train, args=(29600 + ranks, jobs, folder), nprocs=ranks)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def plain(tiny: Path) -> list[float]:
     """The same trial in plain torch: one element after the other, no packing, no DeepSpeed."""
     import torch
@@ -69,21 +83,18 @@ def plain(tiny: Path) -> list[float]:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.param_groups[0]["lr"] = finetune.learning_rate_at(step, total, j.training)
         optimizer.step()
-        log.append(float(loss))
+        log.append(loss.item())
     return log
 
 
-@pytest.mark.usefixtures("cluster")
-@pytest.mark.parametrize(
-    ("stage", "ranks", "tokens"), [(0, 1, 2048), (0, 2, 40), (2, 1, 40), (2, 2, 2048), (3, 1, 2048), (3, 2, 40)]
-)
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("stage", [0, 2, 3])
 def test_losses_do_not_depend_on_stage_ranks_or_micro_batches(
-    stage: int, ranks: int, tokens: int, tiny: Path, tmp_path: Path, plain: list[float]
+    stage: int, ranks: int, tiny: Path, by_stage: Path, plain: list[float]
 ) -> None:
-    j = job(tiny, tmp_path, "t", stage, ranks, tokens)
-    assert losses(j) == pytest.approx(plain, abs=1e-4)
+    assert json.loads((by_stage / f"{stage}-{ranks}.json").read_text()) == pytest.approx(plain, abs=1e-4)
     assert plain[-1] < plain[0]
-    check_adapter(tiny, tmp_path / "trials/t/adapter")
+    check_adapter(tiny, by_stage / f"trials/{stage}-{ranks}/adapter")
 
 
 def check_adapter(tiny: Path, adapter: Path) -> None:

@@ -1,0 +1,34 @@
+"""Trains jobs on ranks of one machine without Ray, for tests: the same functions, in processes of our own."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine import finetune
+from engine.finetune import Job
+
+
+def train(rank: int, port: int, jobs: Sequence[Job], folder: Path) -> None:
+    """Trains the jobs one after the other as one of their ranks; rank 0 writes `KEY.json`, the losses."""
+    import torch.distributed as dist
+
+    ranks = str(jobs[0].profile.n_workers)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": ranks}
+    os.environ |= {"LOCAL_RANK": str(rank), "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
+    dist.init_process_group("gloo")
+    for job in jobs:
+        losses = train_one(job)
+        if rank == 0:
+            (folder / f"{job.key}.json").write_text(json.dumps(losses))
+
+
+def train_one(job: Job) -> list[float]:
+    batches, engine = finetune.encoded(job), finetune.build(job)
+    total = finetune.n_steps(len(batches), job.training)
+    losses = []
+    for step in range(total):
+        batch = [batches[i] for i in finetune.batch_at(step, len(batches), job.training.batch_size, job.seed)]
+        losses.append(finetune.train_step(engine, job, batch, finetune.learning_rate_at(step, total, job.training)))
+    finetune.export(engine, job)
+    return losses

@@ -26,6 +26,7 @@ def running() -> Iterator[None]:
     """Connects to the cluster that RAY_ADDRESS or a submitted job names, else starts one on this machine's loopback.
 
     The dashboard runs in either case: without it Tune does not free the resources of trials that it stops.
+    Ray reads its environment when it is imported: what imports it is to be imported inside.
     """
     local = "RAY_ADDRESS" not in os.environ
     # On loopback nobody else is there, and ray.init() would leave a token behind that changes what `ray start` does.

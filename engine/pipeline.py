@@ -222,7 +222,8 @@ def on_worker(what: str, group: Sequence[Planned], store: Store) -> str | None:
     def score(group: Sequence[Planned], store: Store) -> None:
         from engine import scoring
 
-        getattr(scoring, what)(group, store, MAX_CONTEXT)
+        limit = models.find(group[0].trial.trainee).architecture.max_context
+        getattr(scoring, what)(group, store, min(MAX_CONTEXT, limit))
 
     task: Any = ray.remote(score).options(
         max_retries=2, runtime_env={"env_vars": inference.environment(where)}, **takes

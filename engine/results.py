@@ -35,8 +35,10 @@ COUNTED = ("train_tokens", "unique_tokens", "train_flops", "train_loss", "train_
 
 
 def collect(store: Store) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Writes and gives the tables (trials, questions) of all trials that are done."""
+    """Writes and gives the tables (trials, questions) of all trials that are done; nothing is written for none."""
     keys = [path.split("/")[1] for path in store.list("trials/*/result.json")]
+    if not keys:
+        return pl.DataFrame(), pl.DataFrame()
     parts = [question_rows(store, key) for key in keys]
     questions = concat(parts)
     trials = pl.DataFrame([row for key, part in zip(keys, parts, strict=True) for row in trial_rows(store, key, part)])

@@ -16,13 +16,15 @@ def main() -> int:
     args = study_parser(__doc__).parse_args()
     planned, store = planned_study(args)
     plan.refuse_stale(planned, store)
-    from engine import cluster, pipeline, results
+    from engine import cluster
 
     with cluster.running():
+        from engine import pipeline, results
+
         pipeline.prepare(planned, store)
         trained = [p for p in planned if store.exists(f"{p.path}/trained.json")]
         failures = pipeline.evaluate(trained, store)
-    results.collect(store)
+        results.collect(store)
     for failure in failures:
         print(f"FAILED {failure.key}: {failure.reason}", file=sys.stderr)
     return 1 if failures else 0

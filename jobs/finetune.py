@@ -16,9 +16,11 @@ def main() -> int:
     args = study_parser(__doc__).parse_args()
     planned, store = planned_study(args)
     plan.refuse_stale(planned, store)
-    from engine import cluster, pipeline
+    from engine import cluster
 
     with cluster.running():
+        from engine import pipeline
+
         pipeline.prepare(planned, store)
         failures = pipeline.fine_tune(planned, store)
     for failure in failures:

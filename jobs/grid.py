@@ -43,11 +43,13 @@ def main() -> int:
 
 
 def run(todo: Sequence[Planned], store: Store, device: Device | None) -> int:
-    from engine import cluster, pipeline
+    from engine import cluster
 
     began = time.monotonic()
     print(f"{len(todo)} trials to do, into {store.root}/", flush=True)
     with cluster.running():
+        from engine import pipeline
+
         failures = pipeline.run(todo, store, plan.this_machine(device))
     show_results(store)
     minutes = (time.monotonic() - began) / 60

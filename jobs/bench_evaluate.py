@@ -1,0 +1,141 @@
+"""Evaluation's speed: many adapters on one engine against an engine an adapter, from process start to end."""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from bench_common import Bed, Measure, apart, bed, in_turns, medians, report, write
+
+from engine import asking, inference, news
+
+MAX_CONTEXT = 1024  # tokens: the shipped news with any question fits
+N_ADAPTERS, RANK, ALPHA = 8, 16, 32
+GOAL, TOLERANCE = 4.0, 1e-3
+
+Rows = list[dict[str, Any]]
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The benchmark's own arguments."""
+    parser.add_argument("--items", type=int, default=8, help="news items about events, 5 questions each (default: 8)")
+    parser.add_argument(
+        "--separate",
+        type=int,
+        default=N_ADAPTERS,
+        metavar="N",
+        help=f"run so many of the {N_ADAPTERS} engines apart, and scale their seconds to all (default: all)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, prints, writes."""
+    if not 1 <= args.separate <= N_ADAPTERS:
+        raise ValueError(f"--separate {args.separate}: from 1 to {N_ADAPTERS}")
+    bed_ = bed(args.model, args.device)
+    with tempfile.TemporaryDirectory() as folder:
+        env = inference.environment(bed_.profile)
+        adapters, _ = apart(make_adapters, bed_.folder, folder, env=env)
+        contenders = {
+            "one engine": lambda: one_engine(bed_, adapters, args.items, env),
+            "an engine an adapter": lambda: many_engines(bed_, adapters[: args.separate], args.items, env),
+        }
+        runs = in_turns(contenders, args.repeat)
+    told = f"{n_questions(args.items)} questions closed-book and in context, {N_ADAPTERS} adapters"
+    if args.separate < N_ADAPTERS:
+        told += f"; {args.separate} run apart, scaled to {N_ADAPTERS}"
+    measures = compare(runs)
+    report(f"evaluate, {args.model}, {told}", runs, ("seconds", "measured_s", "engines"), measures)
+    write(args.out, {k: v for k, v in vars(args).items() if k != "run"}, bed_, runs, measures)
+    return 0
+
+
+def compare(runs: dict[str, list[dict[str, Any]]]) -> list[Measure]:
+    """How many times faster, and how far apart the scores are."""
+    seconds = medians(runs, "seconds")
+    times = seconds["an engine an adapter"] / seconds["one engine"]
+    difference = largest_difference(*(runs[name][0]["scores"] for name in ("one engine", "an engine an adapter")))
+    what = "largest difference of an option's log-likelihood (nats a token)"
+    return [
+        Measure(what="seconds of an engine an adapter over one engine", value=times, goal=GOAL),
+        Measure(what=what, value=difference, goal=TOLERANCE, at_most=True),
+    ]
+
+
+def largest_difference(together: dict[str, Rows], apart_: dict[str, Rows]) -> float:
+    """Over the adapters that were scored both ways."""
+    pairs = [pair for name in apart_ for pair in zip(together[name], apart_[name], strict=True)]
+    return max(
+        abs(float(a) - float(b)) / int(n)
+        for one, other in pairs
+        for a, b, n in zip(one["option_logprobs"], other["option_logprobs"], one["option_tokens"], strict=True)
+    )
+
+
+def one_engine(bed_: Bed, adapters: Sequence[str], n_items: int, env: dict[str, str]) -> dict[str, Any]:
+    """All adapters in one process."""
+    scores, seconds = apart(score, bed_, adapters, n_items, env=env)
+    return {"seconds": seconds, "measured_s": seconds, "engines": 1, "scores": scores}
+
+
+def many_engines(bed_: Bed, adapters: Sequence[str], n_items: int, env: dict[str, str]) -> dict[str, Any]:
+    """A process for each adapter, one after the other; seconds scaled to all adapters."""
+    parts = [apart(score, bed_, [adapter], n_items, env=env) for adapter in adapters]
+    measured = sum(seconds for _, seconds in parts)
+    scores = {name: rows for scores, _ in parts for name, rows in scores.items()}
+    scaled = measured * N_ADAPTERS / len(adapters)
+    return {"seconds": scaled, "measured_s": measured, "engines": len(adapters), "scores": scores}
+
+
+# ---- in processes of their own ---------------------------------------------------------------------------------------
+
+
+def chosen(n_items: int) -> list[news.NewsItem]:
+    """The first items about events."""
+    return [item for item in news.load_news() if item.domain == "events"][:n_items]
+
+
+def n_questions(n_items: int) -> int:
+    """Questions of the chosen items."""
+    return sum(len(item.questions) for item in chosen(n_items))
+
+
+def score(bed_: Bed, adapters: Sequence[str], n_items: int) -> dict[str, Rows]:
+    """Scores of the adapters on one engine: the same code for one of them and for all."""
+    from engine import evaluate
+
+    evaluate.MAX_ADAPTERS = len(adapters)  # an engine for one adapter has to pay for the places of one only
+    llm = evaluate.engine(bed_.folder, bed_.profile, "float32", MAX_CONTEXT, RANK)
+    tokenizer = llm.get_tokenizer()
+    items = chosen(n_items)
+    asked = [asking.ask(tokenizer, i, q, c) for i in items for c in asking.CONDITIONS for q in i.questions]
+    kept = ("option_logprobs", "option_tokens")
+    work = [(evaluate.Answering(name=adapter, adapter=adapter), asked) for adapter in adapters]
+    return {name: [{k: row[k] for k in kept} for row in rows] for name, rows in evaluate.evaluate(llm, work)}
+
+
+def make_adapters(model_folder: str, folder: str) -> list[str]:
+    """Saves small random adapters of the shape that fine-tuning gives; tells their folders."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32), config)
+    paths = [f"{folder}/adapter{i}" for i in range(N_ADAPTERS)]
+    for seed, path in enumerate(paths):
+        randomise(model, seed)
+        model.save_pretrained(path)
+    return paths
+
+
+def randomise(model: Any, seed: int) -> None:
+    """Adapters that change the weights by some percent."""
+    import torch
+
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(std=0.04 if "lora_A" in name else 0.01)

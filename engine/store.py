@@ -29,10 +29,14 @@ import polars as pl
 class Store:
     """A root address, `runs/quickstart` or `s3://bucket/study`; paths below it are relative, with slashes.
 
-    Plain data, so that it travels to every worker.
+    Plain data, so that it travels to every worker; a local root becomes absolute, since workers run in other folders.
     """
 
     root: str
+
+    def __post_init__(self) -> None:
+        if self.is_local:
+            object.__setattr__(self, "root", os.path.abspath(self.root))
 
     @property
     def is_local(self) -> bool:
@@ -41,7 +45,7 @@ class Store:
 
     def address(self, path: str) -> str:
         """The full address of a path; a local one is absolute."""
-        return os.path.abspath(os.path.join(self.root, path)) if self.is_local else f"{self.root.rstrip('/')}/{path}"
+        return os.path.join(self.root, path) if self.is_local else f"{self.root.rstrip('/')}/{path}"
 
     def write_bytes(self, path: str, content: bytes) -> None:
         """Writes a file whole or not at all."""

@@ -16,9 +16,8 @@ import ray
 from engine import inference, models, pool, progress, protocols, results, schedule, study, weights
 from engine.cost import Machine
 from engine.finetune import Job
-from engine.plan import Planned
+from engine.plan import Failure, Planned
 from engine.pool import PoolTooSmall
-from engine.schedule import Failure
 from engine.store import Store
 
 PARTS = ("engram", "ray", "torch", "deepspeed", "transformers", "peft")

@@ -38,6 +38,14 @@ class Planned:
         return f"trials/{self.trial.key}"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """A trial that did not come to its end, and why."""
+
+    key: str
+    reason: str
+
+
 class Refused(Exception):
     """A study that cannot be run as it is; the message lists every reason, a line each."""
 

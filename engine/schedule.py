@@ -7,24 +7,17 @@ ones. First in, first out: stopping trials early would bias the laws that are fi
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import ray
 
 from engine import finetune, progress
 from engine.finetune import Job
+from engine.plan import Failure
 from engine.store import Store
 
 ATTEMPTS = 2  # of a trial whose driver fails; dead workers are replaced within an attempt
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failure:
-    """A trial that did not come to its end, and why."""
-
-    key: str
-    reason: str
 
 
 def run(jobs: Sequence[Job], store: Store) -> list[Failure]:

@@ -2,15 +2,16 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rich.console import Console
 
 from engine import plan, studies
 from engine.architecture import ModelError
+from engine.cost import Device
 from engine.news import NewsError
-from engine.plan import Planned, Refused
+from engine.plan import Failure, Planned, Refused
 from engine.store import Store
 from engine.study import narrow
 
@@ -40,6 +41,21 @@ def planned_study(args: argparse.Namespace) -> tuple[list[Planned], Store]:
     )
     store = Store(f"{args.storage.rstrip('/')}/{study.name}")
     return plan.plan(study, store, plan.this_machine(args.device)), store
+
+
+def phase_study(doc: str | None) -> tuple[list[Planned], Store, Device | None]:
+    """For a job that is one phase: what its command line plans, unless some of it is stale."""
+    args = study_parser(doc).parse_args()
+    planned, store = planned_study(args)
+    plan.refuse_stale(planned, store)
+    return planned, store, args.device
+
+
+def tell(failures: Sequence[Failure]) -> int:
+    """Lists the trials that failed; the job's exit status."""
+    for failure in failures:
+        print(f"FAILED {failure.key}: {failure.reason}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 def ended_well(job: Callable[[], int]) -> int:

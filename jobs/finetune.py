@@ -7,15 +7,11 @@ examples:
 
 import sys
 
-from common import ended_well, planned_study, study_parser
-
-from engine import plan
+from common import ended_well, phase_study, tell
 
 
 def main() -> int:
-    args = study_parser(__doc__).parse_args()
-    planned, store = planned_study(args)
-    plan.refuse_stale(planned, store)
+    planned, store, _ = phase_study(__doc__)
     from engine import cluster
 
     with cluster.running():
@@ -23,9 +19,7 @@ def main() -> int:
 
         pipeline.prepare(planned, store)
         failures = pipeline.fine_tune(planned, store)
-    for failure in failures:
-        print(f"FAILED {failure.key}: {failure.reason}", file=sys.stderr)
-    return 1 if failures else 0
+    return tell(failures)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from common import ended_well, planned_study, study_parser, terminal
+from common import ended_well, planned_study, study_parser, tell, terminal
 
 from engine import plan, tables
 from engine.cost import Device
@@ -54,9 +54,7 @@ def run(todo: Sequence[Planned], store: Store, device: Device | None) -> int:
     show_results(store)
     minutes = (time.monotonic() - began) / 60
     print(f"{len(todo) - len(failures)} trials done in {minutes:.1f} min, {len(failures)} failed.")
-    for failure in failures:
-        print(f"FAILED {failure.key}: {failure.reason}", file=sys.stderr)
-    return 1 if failures else 0
+    return tell(failures)
 
 
 def show_results(store: Store) -> None:

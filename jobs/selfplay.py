@@ -7,22 +7,20 @@ examples:
 
 import sys
 
-from common import ended_well, planned_study, study_parser
+from common import ended_well, phase_study
 
 from engine import plan, pool, protocols
 
 
 def main() -> int:
-    args = study_parser(__doc__).parse_args()
-    planned, store = planned_study(args)
-    plan.refuse_stale(planned, store)
+    planned, store, device = phase_study(__doc__)
     from engine import cluster
 
     with cluster.running():
         from engine import pipeline
 
         pipeline.prepare(planned, store)
-        pipeline.play(planned, store, plan.this_machine(args.device))
+        pipeline.play(planned, store, plan.this_machine(device))
     for name, protocol in sorted({(p.trial.pool, p.trial.protocol) for p in planned}):
         if protocols.find(protocol).write:
             print(f"{name}: {pool.yields(store, name, protocols.find(protocol))}")

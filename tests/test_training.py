@@ -115,16 +115,20 @@ def test_a_full_fine_tune_loads_in_plain_transformers(tiny: Path, by_stage: Path
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_loss_that_is_not_finite_ends_the_trial_with_its_reason(tiny: Path, tmp_path: Path) -> None:
+def test_hopeless_trials_fail_with_a_reason_and_do_not_stop_the_others(tiny: Path, tmp_path: Path) -> None:
     from engine import schedule
 
-    j = job(tiny, tmp_path, "wild")
-    j = replace(j, training=replace(j.training, method="full", learning_rate=1e30, max_grad_norm=1e30, warmup=0.0))
-    [failure] = schedule.run([j], j.store)
-    assert failure.key == "wild"
-    assert "loss became nan" in failure.reason
-    assert "lower the learning rate" in failure.reason
-    assert j.store.read_json("trials/wild/failure.json")["reason"] == failure.reason
+    huge = replace(job(tiny, tmp_path, "huge", ranks=64), key="huge")
+    wild, sound = job(tiny, tmp_path, "wild"), job(tiny, tmp_path, "sound")
+    wild = replace(wild, training=replace(wild.training, method="full", learning_rate=1e30, max_grad_norm=1e30))
+    failures = {f.key: f.reason for f in schedule.run([huge, wild, sound], sound.store)}
+    assert set(failures) == {"huge", "wild"}
+    assert "needs 64 CPUs" in failures["huge"]
+    assert not (tmp_path / "trials/huge/train").exists()
+    assert "loss became nan" in failures["wild"]
+    assert "lower the learning rate" in failures["wild"]
+    assert sound.store.read_json("trials/wild/failure.json")["reason"] == failures["wild"]
+    assert sound.store.exists("trials/sound/trained.json")
 
 
 def test_loss_falls_on_the_answer_and_in_prefix_loss_on_the_news(tiny: Path) -> None:

@@ -44,12 +44,12 @@ class Asked:
     rotations: tuple[Letters, ...]
 
 
-def ask(tokenizer: Any, item: NewsItem, question: Question, condition: Condition) -> Asked:
-    """The question's prompts under a condition."""
+def ask(tokenizer: Any, item: NewsItem, question: Question, condition: Condition, letters: bool = True) -> Asked:
+    """The question's prompts under a condition, for the letters too unless `letters` is false."""
     news = item.text if condition == "icl" else None
     prompt = tuple(chat.prompt_ids(tokenizer, chat.with_news(news, question.text)))
     options = tuple(Option(prompt=prompt, answer=tuple(chat.answer_ids(tokenizer, o))) for o in question.options)
-    rotations = tuple(rotation(tokenizer, news, question, k) for k in range(len(question.options)))
+    rotations = tuple(rotation(tokenizer, news, question, k) for k in range(len(question.options) * letters))
     return Asked(item=item.id, question=question, condition=condition, options=options, rotations=rotations)
 
 
@@ -71,13 +71,13 @@ def score(asked: Asked, options: Sequence[Sequence[float]], letters: Sequence[Se
     question, right = asked.question, asked.question.answer
     whole = [math.fsum(o) for o in options]
     per_character = [ll / len(text) for ll, text in zip(whole, question.options, strict=True)]
-    by_letter = mean_by_option(asked.rotations, letters)
+    by_letter = mean_by_option(asked.rotations, letters) if asked.rotations else None
     return {
         "item": asked.item,
         "question": question.id,
         "condition": asked.condition,
         "correct": per_character.index(max(per_character)) == right,
-        "correct_letter": by_letter.index(max(by_letter)) == right,
+        "correct_letter": by_letter.index(max(by_letter)) == right if by_letter else None,
         "p_correct": share(whole, right),
         "nll_correct": -whole[right] / len(options[right]),
         "answer": right,

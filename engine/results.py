@@ -11,7 +11,7 @@
     train_flops, selfplay_flops                           operations; self-play of the budget's share of the pool
     selfplay_tokens                                       tokens that the generator wrote for that share
     n_items, n_questions
-    accuracy, accuracy_letter                             shares of the questions
+    accuracy, accuracy_letter                             shares of the questions (letter: null if not asked)
     p_correct                                             mean probability of the right option among the options
     nll_correct                                           nats a token of the right option
     train_loss                                            nats a learned token, last epoch

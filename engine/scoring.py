@@ -13,6 +13,9 @@ from engine.evaluate import Answering
 from engine.plan import Planned
 from engine.store import Store
 
+# Without letters their columns are empty, but have their types, so that tables of all trials fit together.
+LETTERS = {"correct_letter": pl.Boolean, "letter_probabilities": pl.List(pl.Float64)}
+
 
 def score_adapters(group: Sequence[Planned], store: Store, max_context: int) -> None:
     """On one engine: the base model before training, on its trials' news, and each trial's adapter after it."""
@@ -51,7 +54,9 @@ def score_untrained(group: Sequence[Planned], store: Store, max_context: int) ->
 
 def questions(tokenizer: Any, p: Planned) -> list[Asked]:
     """All questions of a trial's news under both conditions; those about one item lie together."""
-    return [asking.ask(tokenizer, i, q, c) for i in p.items for c in asking.CONDITIONS for q in i.questions]
+    return [
+        asking.ask(tokenizer, i, q, c, p.trial.letters) for i in p.items for c in asking.CONDITIONS for q in i.questions
+    ]
 
 
 def score_before(llm: Any, todo: Sequence[Planned], store: Store) -> None:
@@ -59,7 +64,7 @@ def score_before(llm: Any, todo: Sequence[Planned], store: Store) -> None:
     domains = {f"before/{p.trial.before}": p for p in todo if not store.exists(f"before/{p.trial.before}/before.json")}
     for path, p in domains.items():
         rows = dict(evaluate.evaluate(llm, [(Answering(name="base"), questions(llm.get_tokenizer(), p))]))["base"]
-        store.write_table(f"{path}/questions.parquet", pl.DataFrame(rows))
+        store.write_table(f"{path}/questions.parquet", pl.DataFrame(rows, schema_overrides=LETTERS))
         store.write_json(f"{path}/before.json", {"trainee": p.identity["trainee"], "domain": p.trial.domain})
 
 
@@ -67,7 +72,7 @@ def score_after(llm: Any, work: Sequence[tuple[Answering, Sequence[Asked]]], sto
     """Scores of the trained models, each written as it comes; result.json last: the trial is done."""
     began = time.monotonic()
     for key, rows in evaluate.evaluate(llm, work):
-        store.write_table(f"trials/{key}/questions.parquet", pl.DataFrame(rows))
+        store.write_table(f"trials/{key}/questions.parquet", pl.DataFrame(rows, schema_overrides=LETTERS))
         shared = (time.monotonic() - began) / len(work)
         store.write_json(f"trials/{key}/result.json", {"evaluate_seconds": shared, **summary(rows)})
 

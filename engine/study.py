@@ -52,7 +52,11 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """One cell of the grid. `budget`: replay elements an item. `generator` is the trainee where it is empty."""
+    """One cell of the grid. `budget`: replay elements an item. `generator` is the trainee where it is empty.
+
+    `letters`: are the questions also asked for an option's letter? It takes most of an evaluation's time, and models
+    below about a billion parameters answer at random.
+    """
 
     trainee: str
     domain: str
@@ -62,6 +66,7 @@ class Trial:
     budget: int = 8
     seed: int = 0
     precision: Precision = "float32"
+    letters: bool = True
     sampling: Sampling = field(default_factory=Sampling)
     training: Training = field(default_factory=Training)
 
@@ -86,7 +91,7 @@ class Trial:
     @property
     def before(self) -> str:
         """The name of the directory of the untrained model's scores; trials of a trainee and domain share it."""
-        return f"{slug(self.trainee)}-{self.precision}-{self.domain}"
+        return f"{slug(self.trainee)}-{self.precision}-{self.domain}" + ("" if self.letters else "-no_letters")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,7 @@ from engine.plan import Planned
 from engine.store import Store
 
 # Without letters their columns are empty, but have their types, so that tables of all trials fit together.
-LETTERS = {"correct_letter": pl.Boolean, "letter_probabilities": pl.List(pl.Float64)}
+LETTERS: dict[str, Any] = {"correct_letter": pl.Boolean, "letter_probabilities": pl.List(pl.Float64)}
 
 
 def score_adapters(group: Sequence[Planned], store: Store, max_context: int) -> None:

@@ -134,6 +134,7 @@ def grid_job(*args: str) -> subprocess.CompletedProcess[str]:
 def test_the_plan_imports_nothing_heavy(tmp_path: Path) -> None:
     code = (
         "import runpy, sys\n"
+        "sys.path.insert(0, 'jobs')\n"
         "sys.argv = ['grid.py', '--study', 'newnews', '--device', 'gpu', '--plan', '--storage', sys.argv[1]]\n"
         "try: runpy.run_path('jobs/grid.py', run_name='__main__')\n"
         "except SystemExit as end: assert not end.code, end.code\n"

@@ -19,9 +19,9 @@ ENV = os.environ | {"RAY_AUTH_MODE": "disabled"}
 @pytest.fixture
 def head() -> Iterator[str]:
     """`ray start --head` on loopback; the address for jobs."""
-    ports = ["--port", "16379", "--dashboard-port", "18265", "--node-ip-address", "127.0.0.1"]
+    ports = ["--port", "6390", "--dashboard-port", "8299", "--node-ip-address", "127.0.0.1"]
     subprocess.run([RAY, "start", "--head", *ports], env=ENV, check=True, capture_output=True)
-    yield "http://127.0.0.1:18265"
+    yield "http://127.0.0.1:8299"
     subprocess.run([RAY, "stop", "--force"], env=ENV, check=True, capture_output=True)
 
 

@@ -41,7 +41,8 @@ def collect(store: Store) -> tuple[pl.DataFrame, pl.DataFrame]:
         return pl.DataFrame(), pl.DataFrame()
     parts = [question_rows(store, key) for key in keys]
     questions = concat(parts)
-    trials = pl.DataFrame([row for key, part in zip(keys, parts, strict=True) for row in trial_rows(store, key, part)])
+    rows = [row for key, part in zip(keys, parts, strict=True) for row in trial_rows(store, key, part)]
+    trials = pl.DataFrame(rows, schema_overrides={"accuracy_letter": pl.Float64})
     store.write_table("results/trials.parquet", trials)
     store.write_table("results/questions.parquet", questions)
     return trials, questions

@@ -30,7 +30,7 @@ from engine.protocols import Draft, Protocol, Script
 from engine.store import Store
 from engine.study import Sampling
 
-SHARD_DRAWS, SHARD_SECONDS = 64, 10.0  # a shard is written after so many draws or seconds, whichever comes first
+SHARD_DRAWS, SHARD_SECONDS = 32, 10.0  # a shard is written after so many draws or seconds, whichever comes first
 SPARE = 4  # an item gets at most this many times the draws that it would need if nothing were dropped
 MAX_ITEMS = 512  # items × protocols open at once in one actor
 

@@ -109,7 +109,7 @@ def score(bed_: Bed, adapters: Sequence[str], n_items: int) -> dict[str, Rows]:
     llm = evaluate.engine(bed_.folder, bed_.profile, "float32", MAX_CONTEXT, RANK)
     tokenizer = llm.get_tokenizer()
     items = chosen(n_items)
-    asked = [asking.ask(tokenizer, i, q, c) for i in items for c in asking.CONDITIONS for q in i.questions]
+    asked = [asking.ask(tokenizer, i, q, c, letters=False) for i in items for c in asking.CONDITIONS for q in i.questions]
     kept = ("option_logprobs", "option_tokens")
     work = [(evaluate.Answering(name=adapter, adapter=adapter), asked) for adapter in adapters]
     return {name: [{k: row[k] for k in kept} for row in rows] for name, rows in evaluate.evaluate(llm, work)}

@@ -108,8 +108,8 @@ def score(bed_: Bed, adapters: Sequence[str], n_items: int) -> dict[str, Rows]:
     evaluate.MAX_ADAPTERS = len(adapters)  # an engine for one adapter has to pay for the places of one only
     llm = evaluate.engine(bed_.folder, bed_.profile, "float32", MAX_CONTEXT, RANK)
     tokenizer = llm.get_tokenizer()
-    items = chosen(n_items)
-    asked = [asking.ask(tokenizer, i, q, c, letters=False) for i in items for c in asking.CONDITIONS for q in i.questions]
+    pairs = [(item, condition) for item in chosen(n_items) for condition in asking.CONDITIONS]
+    asked = [asking.ask(tokenizer, item, q, c, letters=False) for item, c in pairs for q in item.questions]
     kept = ("option_logprobs", "option_tokens")
     work = [(evaluate.Answering(name=adapter, adapter=adapter), asked) for adapter in adapters]
     return {name: [{k: row[k] for k in kept} for row in rows] for name, rows in evaluate.evaluate(llm, work)}

@@ -14,6 +14,8 @@ Message = dict[str, str]
 WITH_NEWS = "{news}\n\n{user}"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 ASK_LETTER = "{question}\n\n{options}\n\nAnswer with the letter of the right option only."
+ASK_NOTHING = "Answer the question."  # where the options are shown to leak, or not, without any question
+ASK_STATEMENT = "Write one true sentence."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

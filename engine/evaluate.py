@@ -20,12 +20,13 @@ from vllm.lora.request import LoRARequest
 from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
 from engine import inference, progress
-from engine.asking import Asked, Letters, Option, score
+from engine.asking import Ask, AskedTask, Letters, Option, mark, score
 from engine.cost import Profile
 from engine.inference import Request
 from engine.study import Precision
 
 MAX_ADAPTERS = 8  # in flight at once
+REPLY_TOKENS = 24  # of a task's answer
 LEAK, NOTHING = 1e-2, 1e-6  # relative: more than batching changes (bfloat16 too); less than any training does
 
 
@@ -35,6 +36,11 @@ class Answering:
 
     name: str
     adapter: str | None = None
+
+
+Work = Sequence[tuple[Answering, Sequence[Ask]]]
+Part = Option | Letters | AskedTask  # what one request answers
+Row = dict[str, Any]
 
 
 class SilentError(Exception):
@@ -73,16 +79,20 @@ def engine(folder: str, profile: Profile, precision: Precision, max_context: int
 # ---- asking ----------------------------------------------------------------------------------------------------------
 
 
-def evaluate(llm: Any, work: Sequence[tuple[Answering, Sequence[Asked]]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def evaluate(llm: Any, work: Work) -> Iterator[tuple[str, list[Row]]]:
     """Asks each model its questions, the adapters in groups; yields (model's name, rows) as groups finish."""
     for group in chunks(work, MAX_ADAPTERS):
         progress.report(running=len(group))
         rows = answers(llm, group)
         for who, asked in group:
-            progress.report(
-                running=-1, done=1, tokens=sum(len(o.prompt) + len(o.answer) for a in asked for o in a.options)
-            )
+            progress.report(running=-1, done=1, tokens=sum(map(n_tokens, asked)))
             yield who.name, rows[who.name]
+
+
+def n_tokens(asked: Ask) -> int:
+    """Tokens that the question's answers stand in, for the progress line; letters are not counted."""
+    parts = [asked.prompt] if isinstance(asked, AskedTask) else [o.prompt + o.answer for o in asked.options]
+    return sum(map(len, parts))
 
 
 def chunks(work: Sequence[Any], n: int) -> Iterator[Sequence[Any]]:
@@ -90,17 +100,19 @@ def chunks(work: Sequence[Any], n: int) -> Iterator[Sequence[Any]]:
     return (work[i : i + n] for i in range(0, len(work), n))
 
 
-def answers(llm: Any, group: Sequence[tuple[Answering, Sequence[Asked]]]) -> dict[str, list[dict[str, Any]]]:
+def answers(llm: Any, group: Work) -> dict[str, list[Row]]:
     """The rows of a group of models, all asked at once."""
     requests = [r for who, asked in group for r in requests_for(who, asked)]
-    logprobs = {tag: read(tag[3], output) for tag, output in inference.run(llm, requests)}
-    return {who.name: [row(who, i, a, logprobs) for i, a in enumerate(asked)] for who, asked in group}
+    given = {tag: read(tag[2], output) for tag, output in inference.run(llm, requests)}
+    return {who.name: [row(who, i, a, given) for i, a in enumerate(asked)] for who, asked in group}
 
 
-def row(who: Answering, i: int, asked: Asked, logprobs: dict[Any, list[float]]) -> dict[str, Any]:
-    """One question's row, from what the engine gave for its options and rotations."""
-    options = [logprobs[(who.name, i, "option", o)] for o in asked.options]
-    letters = [logprobs[(who.name, i, "letter", r)] for r in asked.rotations]
+def row(who: Answering, i: int, asked: Ask, given: dict[Any, Any]) -> Row:
+    """One question's row, from what the engine gave for its parts."""
+    if isinstance(asked, AskedTask):
+        return mark(asked, given[(who.name, i, asked)])
+    options = [given[(who.name, i, o)] for o in asked.options]
+    letters = [given[(who.name, i, r)] for r in asked.rotations]
     return score(asked, options, letters)
 
 
@@ -112,24 +124,22 @@ def lora(who: Answering) -> LoRARequest | None:
     return LoRARequest(who.name, number, who.adapter)
 
 
-def requests_for(who: Answering, asked: Sequence[Asked]) -> Iterator[Request]:
+def requests_for(who: Answering, asked: Sequence[Ask]) -> Iterator[Request]:
     """All requests of a model's questions; those that share a prefix follow each other."""
     adapter = lora(who)
     for i, one in enumerate(asked):
-        for option in one.options:
-            yield Request(
-                tag=(who.name, i, "option", option),
-                ids=list(option.prompt),
-                params=forcing(option.answer),
-                adapter=adapter,
-            )
-        for turned in one.rotations:
-            yield Request(
-                tag=(who.name, i, "letter", turned),
-                ids=list(turned.prompt),
-                params=naming(turned.letters),
-                adapter=adapter,
-            )
+        parts: tuple[Part, ...] = (one,) if isinstance(one, AskedTask) else (*one.options, *one.rotations)
+        for part in parts:
+            yield Request(tag=(who.name, i, part), ids=list(part.prompt), params=params(part), adapter=adapter)
+
+
+def params(part: Part) -> SamplingParams:
+    """How the engine is to answer one part of a question."""
+    if isinstance(part, Option):
+        return forcing(part.answer)
+    if isinstance(part, Letters):
+        return naming(part.letters)
+    return SamplingParams(temperature=0, max_tokens=REPLY_TOKENS)
 
 
 def forcing(answer: Sequence[int]) -> SamplingParams:
@@ -151,18 +161,20 @@ def naming(letters: Sequence[int]) -> SamplingParams:
     )
 
 
-def read(asked: Option | Letters, output: Any) -> list[float]:
-    """The log-probabilities (nats) that were asked for."""
+def read(part: Part, output: Any) -> Any:
+    """The log-probabilities (nats) that were asked for; the text of a reply."""
+    if isinstance(part, AskedTask):
+        return output.outputs[0].text
     given = output.outputs[0].logprobs
-    if isinstance(asked, Letters):
-        return [given[0][token].logprob for token in asked.letters]
-    return [given[place][token].logprob for place, token in enumerate(asked.answer)]
+    if isinstance(part, Letters):
+        return [given[0][token].logprob for token in part.letters]
+    return [given[place][token].logprob for place, token in enumerate(part.answer)]
 
 
 # ---- probes ----------------------------------------------------------------------------------------------------------
 
 
-def probe(llm: Any, asked: Asked, who: Iterable[Answering]) -> None:
+def probe(llm: Any, asked: Ask, who: Iterable[Answering]) -> None:
     """Asserts that adapters change the answers and that the base's stay the same beside them.
 
     Raises SilentError that names the adapter and the numbers.
@@ -180,7 +192,7 @@ def probe(llm: Any, asked: Asked, who: Iterable[Answering]) -> None:
                 raise SilentError(f"adapter {one.name} ({one.adapter}) scores as its base, {alone}: it is not applied")
 
 
-def option_logprobs(llm: Any, asked: Asked, who: Sequence[Answering]) -> dict[str, list[float]]:
+def option_logprobs(llm: Any, asked: Ask, who: Sequence[Answering]) -> dict[str, list[float]]:
     """Log-likelihoods of the options under several models in one batch."""
     rows = answers(llm, [(w, [asked]) for w in who])
     return {name: r[0]["option_logprobs"] for name, r in rows.items()}

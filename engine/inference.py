@@ -46,6 +46,20 @@ def environment(profile: Profile) -> dict[str, str]:
     }
 
 
+def on_worker(function: Callable[..., Any], profile: Profile, *args: Any, retries: int = 0) -> Any:
+    """The function's result from a Ray worker that has room for an engine, and its environment.
+
+    A worker that dies is replaced up to `retries` times. Raises ray.exceptions.RayError.
+    """
+    import ray
+
+    takes: dict[str, Any] = {"num_gpus": profile.tensor_parallel} if profile.device == "gpu" else {"num_cpus": 1}
+    task: Any = ray.remote(function).options(
+        max_retries=retries, runtime_env={"env_vars": environment(profile)}, **takes
+    )
+    return ray.get(task.remote(*args))
+
+
 def start(folder: str, profile: Profile, precision: Precision, max_context: int, **options: Any) -> Any:
     """A vLLM engine on the model in `folder`; `max_context` in tokens. `options` go to `vllm.LLM`."""
     os.environ.update(environment(profile))

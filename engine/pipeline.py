@@ -176,7 +176,7 @@ def evaluate(planned: Sequence[Planned], store: Store) -> list[Failure]:
     todo = [p for p in planned if not store.exists(f"{p.path}/result.json")]
     failures: list[Failure] = []
     if todo:
-        bases = {p.trial.before for p in todo if not store.exists(f"before/{p.trial.before}/before.json")}
+        bases = {p.before for p in todo if not store.exists(f"{p.before}/before.json")}
         with progress.shown("evaluate", len(todo) + len(bases)):
             for group in by_base(todo):
                 failures += evaluate_base(group, store)
@@ -215,8 +215,6 @@ def on_worker(what: str, group: Sequence[Planned], store: Store) -> str | None:
 
     A worker that dies is replaced twice; what it had scored is kept.
     """
-    where = group[0].profile
-    takes: dict[str, Any] = {"num_gpus": where.tensor_parallel} if where.device == "gpu" else {"num_cpus": 1}
 
     def score(group: Sequence[Planned], store: Store) -> None:
         from engine import scoring
@@ -224,11 +222,8 @@ def on_worker(what: str, group: Sequence[Planned], store: Store) -> str | None:
         limit = models.find(group[0].trial.trainee).architecture.max_context
         getattr(scoring, what)(group, store, min(MAX_CONTEXT, limit))
 
-    task: Any = ray.remote(score).options(
-        max_retries=2, runtime_env={"env_vars": inference.environment(where)}, **takes
-    )
     try:
-        ray.get(task.remote(list(group), store))
+        inference.on_worker(score, group[0].profile, list(group), store, retries=2)
     except ray.exceptions.RayError as error:
         return schedule.last_line(error)
     return None

@@ -37,6 +37,11 @@ class Planned:
         """The trial's folder in the store."""
         return f"trials/{self.trial.key}"
 
+    @property
+    def before(self) -> str:
+        """The folder of the untrained model's scores."""
+        return f"before/{study.before(self.identity)}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:

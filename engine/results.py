@@ -11,15 +11,20 @@
     train_flops, selfplay_flops                           operations; self-play of the budget's share of the pool
     selfplay_tokens                                       tokens that the generator wrote for that share
     n_items, n_questions
-    accuracy, accuracy_letter                             shares of the questions (letter: null if not asked)
+    accuracy, accuracy_letter                             shares of the choice questions
+    accuracy_statement, accuracy_task                     shares of the statement pairs (chance: a half) and free tasks
+    accuracy_held_out                                     share of the choices made from the items' references
+    accuracy_general                                      share of the questions without news (closed-book only)
+                                                          what was not asked is null
     p_correct                                             mean probability of the right option among the options
     nll_correct                                           nats a token of the right option
     train_loss                                            nats a learned token, last epoch
     train_seconds, evaluate_seconds, gpu_seconds          seconds
     estimated_train_tokens, estimated_train_flops, estimated_selfplay_flops, estimated_seconds   made before the run
 
-`results/questions.parquet`, a row a trial, condition, moment and question: correct, correct_letter, p_correct,
-nll_correct, and the raw option_logprobs (nats), option_tokens and letter_probabilities.
+`results/questions.parquet`, a row a trial, condition, moment and question: form (choice | statement | task | held_out |
+general), correct, correct_letter, p_correct, nll_correct, the raw option_logprobs (nats), option_tokens,
+letter_probabilities, reply.
 """
 
 from typing import Any
@@ -32,6 +37,7 @@ from engine.store import Store, concat
 from engine.study import Sampling, Training, Trial
 
 COUNTED = ("train_tokens", "unique_tokens", "train_flops", "train_loss", "train_seconds", "gpu_seconds")
+OTHER_FORMS = ("statement", "task", "held_out", "general")
 
 
 def collect(store: Store) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -42,7 +48,7 @@ def collect(store: Store) -> tuple[pl.DataFrame, pl.DataFrame]:
     parts = [question_rows(store, key) for key in keys]
     questions = concat(parts)
     rows = [row for key, part in zip(keys, parts, strict=True) for row in trial_rows(store, key, part)]
-    trials = pl.DataFrame(rows, schema_overrides={"accuracy_letter": pl.Float64})
+    trials = pl.DataFrame(rows, schema_overrides={f"accuracy_{f}": pl.Float64 for f in ("letter", *OTHER_FORMS)})
     store.write_table("results/trials.parquet", trials)
     store.write_table("results/questions.parquet", questions)
     return trials, questions
@@ -51,13 +57,15 @@ def collect(store: Store) -> tuple[pl.DataFrame, pl.DataFrame]:
 def read_trial(store: Store, key: str) -> Trial:
     """The trial as trial.json tells it."""
     fields = store.read_json(f"trials/{key}/trial.json")["trial"]
-    return Trial(**fields | {"sampling": Sampling(**fields["sampling"]), "training": Training(**fields["training"])})
+    nested = {"sampling": Sampling(**fields["sampling"]), "training": Training(**fields["training"])}
+    return Trial(**fields | nested | {"forms": tuple(fields["forms"])})
 
 
 def question_rows(store: Store, key: str) -> pl.DataFrame:
     """A trial's questions before and after, with its key."""
     trial = read_trial(store, key)
-    before = store.read_table(f"before/{trial.before}/questions.parquet")
+    identity = store.read_json(f"trials/{key}/trial.json")["identity"]
+    before = store.read_table(f"before/{study.before(identity)}/questions.parquet")
     after = store.read_table(f"trials/{key}/questions.parquet")
     tables = (t.with_columns(moment=pl.lit(m), trial=pl.lit(key)) for t, m in ((before, "before"), (after, "after")))
     return pl.concat(tables).with_columns(
@@ -68,13 +76,16 @@ def question_rows(store: Store, key: str) -> pl.DataFrame:
 def trial_rows(store: Store, key: str, questions: pl.DataFrame) -> list[dict[str, Any]]:
     """A trial's rows of the table: what it was, what it cost, what it scored."""
     fixed = described(store, key) | costs(store, key)
+    choice = pl.col("form") == "choice"
+    others = {f"accuracy_{form}": pl.col("correct").filter(pl.col("form") == form).mean() for form in OTHER_FORMS}
     scores = questions.group_by("condition", "moment", maintain_order=True).agg(
-        n_items=pl.col("item").n_unique(),
-        n_questions=pl.len(),
-        accuracy=pl.col("correct").mean(),
+        n_items=pl.col("item").filter(choice).n_unique(),
+        n_questions=choice.sum(),
+        accuracy=pl.col("correct").filter(choice).mean(),
         accuracy_letter=pl.col("correct_letter").mean(),
-        p_correct=pl.col("p_correct").mean(),
-        nll_correct=pl.col("nll_correct").mean(),
+        **others,
+        p_correct=pl.col("p_correct").filter(choice).mean(),
+        nll_correct=pl.col("nll_correct").filter(choice).mean(),
     )
     return [fixed | row for row in scores.iter_rows(named=True)]
 

@@ -8,13 +8,27 @@ from typing import Any
 import polars as pl
 
 from engine import asking, evaluate, models, weights
-from engine.asking import Asked
+from engine.asking import Ask
 from engine.evaluate import Answering
 from engine.plan import Planned
 from engine.store import Store
 
-# Without letters their columns are empty, but have their types, so that tables of all trials fit together.
-LETTERS: dict[str, Any] = {"correct_letter": pl.Boolean, "letter_probabilities": pl.List(pl.Float64)}
+# What no question of a table was asked in is empty, but has its type, so that tables of all trials fit together.
+SCHEMA: dict[str, Any] = {
+    "item": pl.String,
+    "question": pl.String,
+    "form": pl.String,
+    "condition": pl.String,
+    "correct": pl.Boolean,
+    "correct_letter": pl.Boolean,
+    "p_correct": pl.Float64,
+    "nll_correct": pl.Float64,
+    "answer": pl.Int64,
+    "option_logprobs": pl.List(pl.Float64),
+    "option_tokens": pl.List(pl.Int64),
+    "letter_probabilities": pl.List(pl.Float64),
+    "reply": pl.String,
+}
 
 
 def score_adapters(group: Sequence[Planned], store: Store, max_context: int) -> None:
@@ -45,39 +59,39 @@ def score_full(group: Sequence[Planned], store: Store, max_context: int) -> None
 
 def score_untrained(group: Sequence[Planned], store: Store, max_context: int) -> None:
     """The base model alone, where only full fine-tunes follow."""
-    todo = [p for p in group if not store.exists(f"before/{p.trial.before}/before.json")]
+    todo = [p for p in group if not store.exists(f"{p.before}/before.json")]
     if todo:
         folder = str(weights.pull(models.find(group[0].trial.trainee)))
         llm = evaluate.engine(folder, group[0].profile, group[0].trial.precision, max_context, None)
         score_before(llm, todo, store)
 
 
-def questions(tokenizer: Any, p: Planned) -> list[Asked]:
-    """All questions of a trial's news under both conditions; those about one item lie together."""
-    return [
-        asking.ask(tokenizer, i, q, c, p.trial.letters) for i in p.items for c in asking.CONDITIONS for q in i.questions
-    ]
+def questions(tokenizer: Any, p: Planned) -> list[Ask]:
+    """All that a trial's model is asked; what is asked about one item lies together."""
+    pairs = [(item, condition) for item in p.items for condition in asking.CONDITIONS]
+    asked = [a for item, condition in pairs for a in asking.ask_all(tokenizer, item, condition, p.trial.forms)]
+    return asked + (list(asking.ask_general(tokenizer)) if "general" in p.trial.forms else [])
 
 
 def score_before(llm: Any, todo: Sequence[Planned], store: Store) -> None:
     """Scores of the untrained model, once a domain."""
-    domains = {f"before/{p.trial.before}": p for p in todo if not store.exists(f"before/{p.trial.before}/before.json")}
+    domains = {p.before: p for p in todo if not store.exists(f"{p.before}/before.json")}
     for path, p in domains.items():
         rows = dict(evaluate.evaluate(llm, [(Answering(name="base"), questions(llm.get_tokenizer(), p))]))["base"]
-        store.write_table(f"{path}/questions.parquet", pl.DataFrame(rows, schema_overrides=LETTERS))
+        store.write_table(f"{path}/questions.parquet", pl.DataFrame(rows, schema=SCHEMA))
         store.write_json(f"{path}/before.json", {"trainee": p.identity["trainee"], "domain": p.trial.domain})
 
 
-def score_after(llm: Any, work: Sequence[tuple[Answering, Sequence[Asked]]], store: Store) -> None:
+def score_after(llm: Any, work: evaluate.Work, store: Store) -> None:
     """Scores of the trained models, each written as it comes; result.json last: the trial is done."""
     began = time.monotonic()
     for key, rows in evaluate.evaluate(llm, work):
-        store.write_table(f"trials/{key}/questions.parquet", pl.DataFrame(rows, schema_overrides=LETTERS))
+        store.write_table(f"trials/{key}/questions.parquet", pl.DataFrame(rows, schema=SCHEMA))
         shared = (time.monotonic() - began) / len(work)
         store.write_json(f"trials/{key}/result.json", {"evaluate_seconds": shared, **summary(rows)})
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Accuracy by condition, for a reader of the file; the tables are made from the questions."""
-    by = {c: [r["correct"] for r in rows if r["condition"] == c] for c in asking.CONDITIONS}
+    by = {c: [r["correct"] for r in rows if r["condition"] == c and r["form"] == "choice"] for c in asking.CONDITIONS}
     return {f"accuracy_{c}": sum(right) / len(right) for c, right in by.items()}

@@ -11,9 +11,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from engine.news import DOMAINS
 from engine.study import Sampling, Study, Training, grid
 
-DOMAINS_WITH_NEWS = ("mathematics", "coding", "discoveries", "events")  # what ships; leaderboards has no items yet
 PROTOCOLS = ("naive", "paraphrase", "implication", "self_qa")
 
 
@@ -26,7 +26,7 @@ def quickstart() -> Study:
         # A small model wanders off at high temperature; in so few steps LoRA learns at a high learning rate only.
         sampling=Sampling(temperature=0.4, max_tokens=96),
         training=Training(learning_rate=1e-3, epochs=4, batch_size=4),
-        letters=False,  # a model of this size answers them at random
+        forms=("choice",),  # a model of this size answers the others at random, and they take time
     )
     arms = cells(domains=["events", "discoveries"], protocols=PROTOCOLS)
     shadow = cells(domains=["events"], protocols=["implication"], context_modes=["prefix"])
@@ -37,11 +37,12 @@ def qwen_small() -> Study:
     """Two real Qwen2.5 sizes whose weights come with registry packages: real on a small machine, in hours."""
     trials = grid(
         trainees=["qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"],
-        domains=DOMAINS_WITH_NEWS,
+        domains=DOMAINS,
         protocols=PROTOCOLS,
         budgets=[8],
         sampling=Sampling(temperature=0.7),
         training=Training(learning_rate=5e-4, epochs=4),
+        forms=("choice", "statement", "task"),
     )
     return Study(name="qwen-small", trials=trials, n_items=4)
 
@@ -51,7 +52,7 @@ def newnews() -> Study:
     cells = partial(
         grid,
         trainees=[f"qwen2.5-{size}" for size in ("0.5b", "1.5b", "3b", "7b", "14b", "32b", "72b")],
-        domains=DOMAINS_WITH_NEWS,
+        domains=DOMAINS,
         protocols=PROTOCOLS,
         precision="bfloat16",
         training=Training(learning_rate=2e-4, epochs=1),

@@ -11,14 +11,19 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from itertools import product
 from typing import Any, Literal
 
-from engine import chat, models, news, protocols, weights
+from engine import chat, general, models, news, protocols, references, weights
 from engine.architecture import ModelError
 from engine.protocols import CONTEXT_MODES, ContextMode
 
 Precision = Literal["float32", "bfloat16"]
+# choice: the options' likelihoods; letter: the choices again, by letter; statement: pairs; task: a free answer;
+# held_out: choices made from an item's reference; general: questions that have nothing to do with the news
+Form = Literal["choice", "letter", "statement", "task", "held_out", "general"]
+FORMS: tuple[Form, ...] = ("choice", "letter", "statement", "task", "held_out", "general")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,8 +59,8 @@ class Training:
 class Trial:
     """One cell of the grid. `budget`: replay elements an item. `generator` is the trainee where it is empty.
 
-    `letters`: are the questions also asked for an option's letter? It takes most of an evaluation's time, and models
-    below about a billion parameters answer at random.
+    `forms`: in which forms the trained model is asked; the letters take most of an evaluation's time, and models below
+    about a billion parameters answer them at random.
     """
 
     trainee: str
@@ -66,7 +71,7 @@ class Trial:
     budget: int = 8
     seed: int = 0
     precision: Precision = "float32"
-    letters: bool = True
+    forms: tuple[Form, ...] = FORMS
     sampling: Sampling = field(default_factory=Sampling)
     training: Training = field(default_factory=Training)
 
@@ -87,11 +92,6 @@ class Trial:
     def pool(self) -> str:
         """The name of the pool's directory."""
         return f"{self.domain}-{self.protocol}-{slug(self.writer)}"
-
-    @property
-    def before(self) -> str:
-        """The name of the directory of the untrained model's scores; trials of a trainee and domain share it."""
-        return f"{slug(self.trainee)}-{self.precision}-{self.domain}" + ("" if self.letters else "-no_letters")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,9 +177,38 @@ def trial_identity(trial: Trial, items: Sequence[news.NewsItem]) -> dict[str, An
         **{k: v for k, v in asdict(trial).items() if k not in ("trainee", "generator", "sampling")},
         "trainee": revision(trial.trainee),
         "pool": pool_identity(trial, items),
-        "questions": {q.id: [q.text, list(q.options), q.answer] for item in items for q in item.questions},
-        "asking": {"with_news": chat.WITH_NEWS, "letter": chat.ASK_LETTER},
+        "forms": list(trial.forms),
+        "asked": {item.id: what_is_asked(item, trial.forms) for item in items},
+        "general": general_fingerprint() if "general" in trial.forms else None,
+        "asking": {"with_news": chat.WITH_NEWS, "letter": chat.ASK_LETTER, "statement": chat.ASK_STATEMENT},
     }
+
+
+@cache
+def what_is_asked(item: news.NewsItem, forms: tuple[Form, ...]) -> dict[str, Any]:
+    """Everything about an item that a trial's scores depend on, besides its text."""
+    asked: dict[str, Any] = {q.id: [q.text, list(q.options), q.answer] for q in item.questions}
+    if "statement" in forms:
+        asked |= {s.id: [s.true, s.false] for s in item.statements}
+    if "task" in forms and item.task:
+        asked[item.task.id] = [item.task.text, list(item.task.answers)]
+    if "held_out" in forms:
+        made = {q.id: [q.text, list(q.options), q.answer] for q in references.held_out(item)}
+        asked["held_out"] = fingerprint(made)
+    return asked
+
+
+@cache
+def general_fingerprint() -> str:
+    """Of the questions of general ability."""
+    return fingerprint({q.id: [q.text, list(q.options), q.answer] for _, q in general.load()})
+
+
+def before(identity: dict[str, Any]) -> str:
+    """The name of the untrained model's scores; trials share them if they ask that model the same, of the same news."""
+    same = {k: identity[k] for k in ("trainee", "precision", "domain", "forms", "asked", "general", "asking")}
+    same["news"] = identity["pool"]["news"]
+    return f"{identity['trainee'].rpartition('@')[0]}-{identity['domain']}-{fingerprint(same)[:12]}"
 
 
 def revision(name: str) -> str:
@@ -229,7 +258,18 @@ def faults(study: Study, by_domain: dict[str, list[news.NewsItem]]) -> list[str]
     lines += [
         f"{why} ({keys[0]}{f' and {len(keys) - 1} more trials' * (len(keys) > 1)})" for why, keys in found.items()
     ]
-    return lines + pool_conflicts(study.trials)
+    return lines + drafts(study, by_domain) + pool_conflicts(study.trials)
+
+
+def drafts(study: Study, by_domain: dict[str, list[news.NewsItem]]) -> list[str]:
+    """Questions that no person has checked yet, in the domains of the study."""
+    items = [i for domain in sorted({t.domain for t in study.trials}) for i in by_domain.get(domain, [])]
+    return [
+        f"{study.news or 'shipped news'}:{item.line}: {q.id} is a draft: {q.text!r}; check it, then remove `draft`"
+        for item in items
+        for q in item.questions
+        if q.draft
+    ]
 
 
 def trial_faults(trial: Trial, by_domain: dict[str, list[news.NewsItem]]) -> Iterable[str]:
@@ -238,6 +278,8 @@ def trial_faults(trial: Trial, by_domain: dict[str, list[news.NewsItem]]) -> Ite
         yield f"unknown protocol {trial.protocol!r}; known: {', '.join(sorted(protocols.PROTOCOLS))}"
     if trial.context_mode not in CONTEXT_MODES:
         yield f"unknown context mode {trial.context_mode!r}; known: {', '.join(CONTEXT_MODES)}"
+    if unknown := set(trial.forms) - set(FORMS) or {"choice"} - set(trial.forms):
+        yield f"forms: {min(unknown)!r} is unknown or missing; use choice, and any of {', '.join(FORMS[1:])}"
     if not by_domain.get(trial.domain):
         yield f"no news of domain {trial.domain!r}; there is: {', '.join(sorted(by_domain))}"
     for model in {trial.trainee, trial.writer}:

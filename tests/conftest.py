@@ -44,7 +44,7 @@ def echo(news, draw):
 
 def study():
     return Study(name="tiny", news="news.jsonl", trials=grid(
-        trainees=["MODEL"], domains=["events"], protocols=["naive", "echo"], budgets=[40], letters=False,
+        trainees=["MODEL"], domains=["events"], protocols=["naive", "echo"], budgets=[40], forms=("choice",),
         sampling=Sampling(max_tokens=24), training=Training(epochs=4, batch_size=8, lora_rank=8),
     ))
 """

@@ -46,6 +46,18 @@ def test_an_item_is_read_with_question_ids_from_positions_and_the_line_it_stood_
     assert items[0].line == 2
 
 
+def test_statements_and_a_task_are_read_with_ids_of_their_own(tmp_path: Path) -> None:
+    pair = {"true": "The ferry sails at 23:00.", "false": "The ferry sails at 11:00."}
+    record = item(
+        statements=[pair], task={"text": "At 23:00?", "answers": ["yes"]}, questions=[question(kind="recall")]
+    )
+    [news] = load_news(write(tmp_path / "my.jsonl", record))
+    assert [(s.id, s.true, s.false) for s in news.statements] == [("a-1/s1", *pair.values())]
+    assert news.task is not None
+    assert (news.task.id, news.task.answers) == ("a-1/t", ("yes",))
+    assert news.questions[0].kind == "recall"
+
+
 def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> None:
     path = tmp_path / "my.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(item()).encode() + b"\r\n" + json.dumps(item(id="b")).encode())
@@ -80,6 +92,16 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> Non
             item(questions=[question(options=["by night", "By  night"])]),
             "question 1: option 2 repeats option 1: 'By  night'; ",
         ),
+        (item(questions=[question(kind="hard")]), "question 1: unknown kind: 'hard'; use one of recall, "),
+        (item(questions=[question(kind=3)]), "question 1: kind of the wrong type: 3; write a text"),
+        (item(questions=[question(draft="yes")]), "question 1: draft of the wrong type: 'yes'; write a true or false"),
+        (item(statements="s"), "statements of the wrong type: 's'; write a list"),
+        (item(statements=["s"]), "statements 1: not a JSON object: 's'; "),
+        (item(statements=[{"true": "It sails."}]), "statements 1: missing field: 'false'; add it"),
+        (item(statements=[{"true": "It sails.", "false": "It sails."}]), "statements 1: true and false are the same: "),
+        (item(task="t"), "task of the wrong type: 't'; write a JSON object"),
+        (item(task={"text": "When?", "answers": []}), "task: no answers: []; "),
+        (item(task={"text": "When?", "answers": [22]}), "task: answer 1 of the wrong type: 22; "),
         (item(questions=[question(answer="at noon")]), "question 1: right option missing: 'at noon'; "),
         (
             item(questions=[question(), question(text="when does the ferry sail? ")]),
@@ -154,10 +176,22 @@ def test_items_that_just_fit_the_context_pass(tmp_path: Path) -> None:
 
 def test_shipped_news_have_the_promised_counts() -> None:
     items = load_news()
-    counts = Counter(news.domain for news in items)
-    assert counts == {"events": 8, "discoveries": 8, "mathematics": 4, "coding": 4}
+    assert Counter(news.domain for news in items) == dict.fromkeys(DOMAINS, 20)
     assert {len(news.questions) for news in items} == {5}
     assert {len(q.options) for news in items for q in news.questions} == {4}
+    assert {len(news.statements) for news in items} == {4}
+    assert all(news.task for news in items)
+
+
+def test_most_shipped_questions_need_a_step_beyond_the_news() -> None:
+    for news in load_news():
+        assert sum(q.kind in ("apply", "combine", "exclude") for q in news.questions) >= 3, news.id
+
+
+def test_shipped_statements_differ_little() -> None:
+    for pair in (pair for news in load_news() for pair in news.statements):
+        true, false = len(pair.true), len(pair.false)
+        assert max(true, false) <= 1.15 * min(true, false), pair.id
 
 
 def test_shipped_questions_put_the_right_option_at_each_position_equally_often() -> None:
@@ -186,11 +220,11 @@ def test_shipped_answers_cannot_be_guessed_from_the_length_of_the_options(extrem
 
 def test_shipped_questions_name_what_they_ask_about() -> None:
     items = load_news()
-    in_texts = Counter(word for news in items for word in set(re.findall(r"\w{3,}", news.text)))
+    in_texts = Counter(word for news in items for word in set(re.findall(r"\w{3,}", news.text.casefold())))
     for news in items:
-        own = {word for word in re.findall(r"\w{3,}", news.text) if in_texts[word] == 1}
+        own = {word for word in re.findall(r"\w{3,}", news.text.casefold()) if in_texts[word] == 1}
         for q in news.questions:
-            assert own & set(re.findall(r"\w{3,}", q.text)), q.text
+            assert own & set(re.findall(r"\w{3,}", q.text.casefold())), q.text
             assert "according to" not in q.text.casefold()
 
 

@@ -1,0 +1,43 @@
+"""References: what a news item defines, as a function, and the further questions that can be asked with it.
+
+They are held out by construction: no protocol and no person ever saw them.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from random import Random
+from typing import Any
+
+from engine.news import Question
+
+Value = int | str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reference:
+    """What an item defines. `draw` gives the arguments that `answer`, `ask` and `wrong` take.
+
+    `wrong` gives plausible wrong values, the likeliest misreading first. `checks` maps the number of a written question
+    to a predicate on an option's text: true of the right option, false of the others.
+    """
+
+    answer: Callable[..., Value]
+    draw: Callable[[Random], tuple[Any, ...]]
+    ask: Callable[..., str]
+    wrong: Callable[..., Iterable[Value]]
+    checks: Mapping[int, Callable[[str], bool]]
+
+
+def question(item: str, reference: Reference, seed: int, n_options: int = 4) -> Question:
+    """The question of a seed about an item. The same seed gives the same question on every machine."""
+    rng = Random(f"{item} {seed}")
+    given = reference.draw(rng)
+    right = str(reference.answer(*given))
+    wrong = (value for value in dict.fromkeys(map(str, reference.wrong(*given))) if value != right)
+    options = [right, *islice(wrong, n_options - 1)]
+    if len(options) < n_options:
+        raise ValueError(f"the reference of {item} gives too few wrong values for {given}: {options[1:]}")
+    rng.shuffle(options)
+    text, answer = reference.ask(*given), options.index(right)
+    return Question(id=f"{item}/h{seed}", text=text, options=tuple(options), answer=answer, kind="apply")

@@ -1,0 +1,44 @@
+"""The public benchmarks: what is missing is said before a model is loaded, and the harness gets the right command."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine import harness, hub
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> str:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 32}))
+    return str(tmp_path)
+
+
+def test_a_folder_without_an_adapter_is_named(tmp_path: Path) -> None:
+    with pytest.raises(harness.HarnessError, match=r"no adapter_config\.json"):
+        harness.check(str(tmp_path), ["gsm8k"], own_tasks=False)
+
+
+def test_without_a_hub_the_error_names_what_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "find_spec", lambda name: True)
+    monkeypatch.setattr(hub, "is_reachable", lambda: False)
+    with pytest.raises(harness.HarnessError, match=r"no hub can be reached, and gsm8k load .* `forms`"):
+        harness.check(None, ["gsm8k"], own_tasks=False)
+    harness.check(None, ["mine"], own_tasks=True)
+
+
+def test_without_the_extra_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "find_spec", lambda name: None)
+    with pytest.raises(harness.HarnessError, match=r"\.\[harness\]"):
+        harness.check(None, ["gsm8k"], own_tasks=False)
+
+
+def test_the_adapter_goes_to_the_backend_of_the_device(tiny: Path, adapter: str) -> None:
+    gpu = harness.command(str(tiny), adapter, ["gsm8k", "ifeval"], "gpu", "bfloat16", "out")
+    assert gpu[:6] == [sys.executable, "-m", "lm_eval", "run", "--model", "vllm"]
+    assert f"pretrained={tiny},dtype=bfloat16,lora_local_path={adapter},max_lora_rank=32" in gpu
+    assert "gsm8k,ifeval" in gpu
+    cpu = harness.command(str(tiny), adapter, ["gsm8k"], "cpu", "float32", "out")
+    assert f"pretrained={tiny},dtype=float32,peft={adapter}" in cpu
+    assert "hf" in cpu

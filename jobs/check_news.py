@@ -1,0 +1,103 @@
+"""Checks news by measurement: can its questions be answered without the news, with it, or by rules that understand
+nothing?
+
+examples:
+  python jobs/check_news.py my.jsonl
+  python jobs/check_news.py --models smollm2-135m qwen2.5-coder-0.5b qwen2.5-coder-1.5b --out report.md
+  python jobs/check_news.py my.jsonl --models
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+from common import ended_well
+
+from analysis import news_quality
+from engine import models, plan, wording
+from engine.architecture import n_params
+from engine.news import NewsItem, load_news
+from engine.store import Store
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("news", nargs="?", help="JSON Lines file (default: the shipped news)")
+    parser.add_argument(
+        "--models", nargs="*", default=["smollm2-135m"], metavar="NAME", help="ask these (default: smollm2-135m)"
+    )
+    parser.add_argument("--domains", nargs="+", metavar="NAME", help="only these domains")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="default: %(default)s")
+    parser.add_argument("--device", choices=["cpu", "gpu"], help="default: gpu if this machine has one")
+    parser.add_argument("--storage", default="runs/check_news", help="keeps answers there (default: %(default)s)")
+    parser.add_argument("--out", metavar="FILE", help="write the report there too, as Markdown")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = arguments()
+    items = [i for i in load_news(args.news) if not args.domains or i.domain in args.domains]
+    if not items:
+        raise ValueError(f"no news of the domains {', '.join(args.domains)}")
+    for name in args.models:
+        models.find(name)
+    rules = pl.DataFrame(wording.rule_rows(items))
+    rows = ask_models(args, items) if args.models else None
+    text = report(items, rules, rows)
+    print(text)
+    if args.out:
+        Path(args.out).write_text(text + "\n", encoding="utf-8")
+    return 0
+
+
+def ask_models(args: argparse.Namespace, items: Sequence[NewsItem]) -> pl.DataFrame:
+    """The rows of all models, with the columns that `news_quality` reads."""
+    from engine import cluster
+
+    with cluster.running():
+        from engine import checking
+
+        store, machine = Store(args.storage), plan.this_machine(args.device)
+        found = [
+            checking.measure(name, items, args.precision, store, machine).with_columns(
+                model=pl.lit(name), params=pl.lit(n_params(models.find(name).architecture))
+            )
+            for name in args.models
+        ]
+    domains = pl.DataFrame({"item": [i.id for i in items], "domain": [i.domain for i in items]})
+    n_options = pl.col("option_logprobs").list.len().fill_null(0)
+    return pl.concat(found).with_columns(n_options=n_options).join(domains, on="item", maintain_order="left")
+
+
+def report(items: Sequence[NewsItem], rules: pl.DataFrame, rows: pl.DataFrame | None) -> str:
+    """All tables and verdicts as Markdown."""
+    found = news_quality.shares(rows) if rows is not None else None
+    verdicts = list(news_quality.rule_verdicts(rules) if found is None else news_quality.verdicts(found, rules))
+    parts = [f"{len(items)} items, {sum(len(i.questions) for i in items)} questions\n"]
+    if found is not None and rows is not None:
+        parts += ["Right, in percent [95 % interval]\n", news_quality.markdown(news_quality.accuracy_table(found)), ""]
+        parts += ["Fewer than half right with the news in context, by the largest model\n"]
+        parts += [news_quality.markdown(news_quality.failed_in_context(rows)), ""]
+    parts += ["Right by rules that understand nothing, in percent\n"]
+    parts += [news_quality.markdown(news_quality.rule_table(rules)), "", nearest(items), ""]
+    parts += [f"- {'holds' if v.holds else 'DOES NOT HOLD'}: {v.check}: {v.detail}" for v in verdicts]
+    return "\n".join(parts)
+
+
+def nearest(items: Sequence[NewsItem]) -> str:
+    """The pairs of items, and of questions of different items, that are most alike."""
+    questions = {q.id: " ".join((q.text, *q.options)) for i in items for q in i.questions}
+    alike = {
+        "items": wording.nearest_pairs({i.id: i.text for i in items}),
+        "questions of different items": wording.nearest_pairs(questions),
+    }
+    return "\n".join(
+        f"Most alike of the {what} (of 100): " + ", ".join(f"{a} and {b} {x:.0f}" for x, a, b in pairs)
+        for what, pairs in alike.items()
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(ended_well(main))

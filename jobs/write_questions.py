@@ -1,0 +1,58 @@
+"""Drafts multiple-choice questions for the items of a news file that have none; a person has to check them.
+
+examples:
+  python jobs/write_questions.py my.jsonl --out my-drafts.jsonl
+  python jobs/write_questions.py my.jsonl --model qwen2.5-7b --questions 5 --out my-drafts.jsonl
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from common import ended_well
+
+from engine import models
+from engine.news_format import read_records
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("news", help="JSON Lines file; `questions` may be missing or empty")
+    parser.add_argument("--out", required=True, metavar="FILE", help="a new file: all items, with the drafts")
+    parser.add_argument("--model", default="qwen2.5-coder-1.5b", metavar="NAME", help="default: %(default)s")
+    parser.add_argument("--questions", type=int, default=5, metavar="N", help="drafts an item (default: %(default)s)")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="default: %(default)s")
+    parser.add_argument("--device", choices=["cpu", "gpu"], help="default: gpu if this machine has one")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = arguments()
+    if Path(args.out).exists():
+        raise ValueError(f"{args.out} exists; give --out a new name, so that nothing that was checked is lost")
+    if args.questions < 1:
+        raise ValueError(f"--questions {args.questions}: at least 1")
+    records = list(read_records(args.news, questions_needed=False).values())
+    models.find(args.model)
+    bare = {r["id"]: r["text"] for r in records if not r.get("questions")}
+    if not bare:
+        print(f"Nothing to do: all {len(records)} items of {args.news} have questions.")
+        return 0
+    from engine import cluster
+
+    with cluster.running():
+        from engine import drafting
+
+        drafts, dropped = drafting.write(args.model, bare, args.questions, args.precision, args.device)
+    filled = [r | {"questions": r.get("questions") or drafts[r["id"]]} for r in records]
+    Path(args.out).write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in filled), encoding="utf-8")
+    short = [f"{name}: {len(d)} of {args.questions}" for name, d in drafts.items() if len(d) < args.questions]
+    print(f"Drafts for {len(bare)} items: {args.out}; dropped: {dict(dropped) or 'nothing'}")
+    print("Check each, then remove its `draft`. A study asks no drafts.")
+    print(*(f"TOO FEW {line}" for line in short), sep="\n", end="\n" * bool(short), file=sys.stderr)
+    return 1 if short else 0
+
+
+if __name__ == "__main__":
+    sys.exit(ended_well(main))

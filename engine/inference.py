@@ -77,6 +77,8 @@ def start(folder: str, profile: Profile, precision: Precision, max_context: int,
         block_size=BLOCK[profile.device],
         tensor_parallel_size=profile.tensor_parallel,
         enable_prefix_caching=True,
+        # Split over steps, a seeded prompt needs its generator rewound, which vLLM cannot do on a CPU.
+        enable_chunked_prefill=profile.device != "cpu",
         enforce_eager=profile.device == "cpu",
         disable_log_stats=True,
         seed=0,

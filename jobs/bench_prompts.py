@@ -64,7 +64,7 @@ def written(store: Store) -> tuple[int, int]:
     return int(table["new_tokens"].sum()), int(table["prompt_tokens"].sum())
 
 
-def sampling_params(sampling: Sampling, seed: int) -> dict[str, Any]:
+def sampling_params(sampling: Sampling, seed: int | None) -> dict[str, Any]:
     """vLLM's parameters for one prompt, as self-play sets them."""
     return {
         "temperature": sampling.temperature,

@@ -4,9 +4,10 @@
 
 One engine start serves a generator's all domains and protocols and both stages of `self_qa`: the actor of our own
 keeps thousands of scripts open at once and feeds the engine whatever any of them asks next, so no stage waits for
-another. It reaches 0.99 of the tokens a second of bare `vllm.LLM.chat`. `ray.data.llm` starts an engine a stage (two
-chained ones hold two engines), and with its own tokenising stages it does not start on two CPUs;
-`python jobs/bench.py selfplay --against ray-data-llm` compares the two.
+another. It reaches 0.99 of the tokens a second of bare `vllm.LLM.chat`. `ray.data.llm` takes as long for one stage
+(1.02 times, starts included: `python jobs/bench.py selfplay --against ray-data-llm`), but starts an engine a stage, so
+that `self_qa` would hold two; it does not start on two CPUs with its own tokenising stages; and on CPUs its engine dies
+of seeded prompts that are split over steps, and is started again without end.
 
 The actor writes finished draws as Parquet shards while it runs and, when it starts on an item, reads what is there
 already: whoever is killed, only the missing draws are generated.

@@ -16,6 +16,7 @@ def one():
     return Study(name="one", n_items=1, trials=grid(
         trainees=["smollm2-135m"], domains=["events"], protocols=["paraphrase"], budgets=[2],
         sampling=Sampling(temperature=0.4, max_tokens=80), training=Training(epochs=6, batch_size=2),
+        forms=("choice", "letter", "statement", "task"),
     ))
 """
 
@@ -58,4 +59,8 @@ def check_tables(study: Path) -> None:
     assert nll["closed_book", "after"] < nll["closed_book", "before"]
     losses = pl.read_parquet(*study.glob("trials/*/losses.parquet"))
     assert losses["loss"][-1] < losses["loss"][0]
-    assert pl.read_parquet(study / "results/questions.parquet").height == 20
+    asked = pl.read_parquet(study / "results/questions.parquet").group_by("form").len()
+    assert dict(asked.iter_rows()) == {"choice": 20, "statement": 16, "task": 4}
+    assert trials["accuracy_letter"].is_between(0, 1).all()
+    assert trials["accuracy_statement"].is_between(0, 1).all()
+    assert trials["accuracy_general"].is_null().all()

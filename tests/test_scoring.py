@@ -8,7 +8,7 @@ import pytest
 
 from engine import asking, cost
 from engine.news import NewsItem, load_news
-from engine.study import Training
+from engine.study import Form, Training
 
 RANK = 8
 pytestmark = pytest.mark.slow
@@ -67,27 +67,53 @@ def letter_probabilities(model: Any, asked: asking.Asked) -> list[float]:
 
 @pytest.fixture(scope="module")
 def asked(llm: Any, items: list[NewsItem]) -> list[asking.Asked]:
-    tokenizer = llm.get_tokenizer()
-    return [asking.ask(tokenizer, i, q, c) for i in items for c in asking.CONDITIONS for q in i.questions]
+    """Choices, with letters, and statement pairs."""
+    forms: tuple[Form, ...] = ("choice", "letter", "statement")
+    everything = [a for i in items for c in asking.CONDITIONS for a in asking.ask_all(llm.get_tokenizer(), i, c, forms)]
+    return [a for a in everything if isinstance(a, asking.Asked)]
 
 
 @pytest.fixture(scope="module")
-def rows(llm: Any, asked: list[asking.Asked], adapters: list[Path]) -> dict[str, list[dict[str, Any]]]:
-    """Base and both adapters, asked in one batch."""
+def task(llm: Any, items: list[NewsItem]) -> asking.AskedTask:
+    *_, task = asking.ask_all(llm.get_tokenizer(), items[0], "icl", ("choice", "task"))
+    assert isinstance(task, asking.AskedTask)
+    return task
+
+
+@pytest.fixture(scope="module")
+def rows(
+    llm: Any, asked: list[asking.Asked], task: asking.AskedTask, adapters: list[Path]
+) -> dict[str, list[dict[str, Any]]]:
+    """Base and both adapters, asked in one batch; the task last."""
     from engine.evaluate import Answering, evaluate
 
     who = [Answering(name="base"), *(Answering(name=a.name, adapter=str(a)) for a in adapters)]
-    return dict(evaluate(llm, [(w, asked) for w in who]))
+    return dict(evaluate(llm, [(w, [*asked, task]) for w in who]))
 
 
 def test_the_base_model_scores_as_in_transformers(tiny: Path, asked: list[asking.Asked], rows: dict[str, Any]) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny).eval()
-    for one, row in zip(asked, rows["base"], strict=True):
+    assert {a.form for a in asked} == {"choice", "statement"}
+    for one, row in zip(asked, rows["base"][:-1], strict=True):
         expected = [transformers_logprobs(model, o.prompt, o.answer) for o in one.options]
         assert row["option_logprobs"] == pytest.approx(expected, abs=1e-3)
-        assert row["letter_probabilities"] == pytest.approx(letter_probabilities(model, one), abs=1e-3)
+        if one.rotations:
+            assert row["letter_probabilities"] == pytest.approx(letter_probabilities(model, one), abs=1e-3)
+
+
+def test_a_task_is_answered_as_in_transformers(tiny: Path, task: asking.AskedTask, rows: dict[str, Any]) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny).eval(), AutoTokenizer.from_pretrained(tiny)
+    ids = torch.tensor([task.prompt])
+    out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False)
+    row = rows["base"][-1]
+    assert row["form"] == "task"
+    assert row["reply"] == tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+    assert row["correct"] == asking.is_accepted(row["reply"], task.task.answers)
 
 
 @pytest.mark.parametrize("merged", [False, True])

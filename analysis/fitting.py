@@ -1,0 +1,371 @@
+"""Fits one law to one set of points: many seeded starts, and a plain account of what they found."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import qmc
+
+from analysis import solver
+from analysis.laws import Law, Parameter
+from analysis.objectives import Objective, parse
+
+Array = NDArray[np.float64]
+STARTS = 32
+TOLERANCE, POLISH = 1e-9, 1e-15  # relative, of the objective: for all starts; for the best of them
+SAME_OBJECTIVE, NEAR_OBJECTIVE = 1e-6, 1e-2  # relative: the same minimum; another one worth telling
+SAME_PLACE = 1e-3  # of ln or value, in centred units
+UNIDENTIFIED = 1.0  # relative standard error
+
+
+class FitError(ValueError):
+    """Data that a law cannot be fitted to; the message names what is wrong and where."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fit:
+    """A law fitted to points. Parameters are in the units of the data."""
+
+    law: Law
+    parameters: dict[str, float]
+    standard_errors: dict[str, float]
+    objective: str
+    value: float  # of the objective, summed over the points
+    converged: bool
+    at_bound: tuple[str, ...]
+    starts: int
+    starts_at_optimum: int
+    minima: tuple[dict[str, float], ...]  # other minima within 1 % of the objective, with their `value`
+    condition_number: float
+    identified: dict[str, bool]
+    warnings: tuple[str, ...]
+    n: int
+    searched: Array = field(repr=False)  # the optimum [p] as the search sees it: a warm start
+    problem: "Problem" = field(repr=False)
+
+    def predict(self, variables: Mapping[str, Array]) -> Array:
+        """The law's value at points, in the units of the data."""
+        given = {v: np.asarray(variables[v], dtype=np.float64) for v in self.law.variables}
+        return np.asarray(self.law.value(given, {k: np.asarray(v) for k, v in self.parameters.items()}))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """The points of a fit in centred units, and what is minimised over them."""
+
+    law: Law
+    variables: dict[str, Array]
+    centres: dict[str, float]
+    y: Array
+    y_centre: float
+    weights: Array
+    objective: Objective
+
+    @property
+    def low(self) -> Array:
+        return np.array([bound(p, self.variables[p.within].min() if p.within else p.low) for p in self.law.parameters])
+
+    @property
+    def high(self) -> Array:
+        return np.array([bound(p, self.variables[p.within].max() if p.within else p.high) for p in self.law.parameters])
+
+    def residuals(self, u: Array) -> tuple[Array, Array]:
+        """Residuals [starts, n] and derivatives [starts, n, p] of searched parameters [starts, p]."""
+        natural = to_parameters(self.law, u)
+        given = {name: column[:, None] for name, column in zip(self.law.names, natural.T, strict=True)}
+        shaped = {v: x[None, :] for v, x in self.variables.items()}
+        with np.errstate(all="ignore"):  # a start may lead anywhere; what is not finite is refused by its objective
+            value, gradient = self.law.value_and_gradient(shaped, given)
+            chain = np.where([p.kind == "log" for p in self.law.parameters], natural, 1.0)
+            return self.objective.residuals(value, gradient * chain[:, None, :], self.y)
+
+
+def fit(
+    law: Law,
+    variables: Mapping[str, Sequence[float] | Array],
+    y: Sequence[float] | Array,
+    *,
+    objective: str = "huber:1e-3:log",
+    weights: Sequence[float] | Array | None = None,
+    starts: int = STARTS,
+    seed: int = 0,
+) -> Fit:
+    """Fits a law. `variables` by the law's names; `weights` multiply the points' share of the objective.
+
+    Raises FitError for data that the law cannot be fitted to.
+    """
+    problem = pose(law, variables, y, objective, weights)
+    found = search(problem, starting_points(problem, starts, seed), TOLERANCE)
+    best = int(np.argmin(found.objective))
+    polished = search(problem, found.parameters[[best]], POLISH)
+    if polished.objective[0] <= found.objective[best]:
+        found.parameters[best] = polished.parameters[0]
+        found.objective[best] = polished.objective[0]
+        found.converged[best] = polished.converged[0]
+    return account(problem, found)
+
+
+def search(problem: Problem, points: Array, tolerance: float) -> solver.Solution:
+    """The minima that the points [s, p] lead to."""
+    return solver.minimise(
+        problem.residuals,
+        points,
+        problem.low,
+        problem.high,
+        problem.weights,
+        problem.objective.delta,
+        tolerance,
+    )
+
+
+def pose(
+    law: Law,
+    variables: Mapping[str, Sequence[float] | Array],
+    y: Sequence[float] | Array,
+    objective: str,
+    weights: Sequence[float] | Array | None,
+) -> Problem:
+    """Checks the data and centres it."""
+    missing = [v for v in law.variables if v not in variables]
+    if missing:
+        raise FitError(f"the law {law.name} needs the variable {missing[0]!r}; given: {', '.join(variables)}")
+    given = {v: np.asarray(variables[v], dtype=float) for v in law.variables}
+    target = np.asarray(y, dtype=float)
+    aim = parse(objective)
+    check_points(law, given, target, aim)
+    centres = {v: float(np.exp(np.log(x).mean())) for v, x in given.items()}
+    middle = float(np.exp(np.log(target).mean())) if (target > 0).all() else float(np.abs(target).mean()) or 1.0
+    if not aim.log:
+        middle = 1.0
+    return Problem(
+        law=law,
+        variables={v: x / centres[v] for v, x in given.items()},
+        centres=centres,
+        y=target / middle,
+        y_centre=middle,
+        weights=np.ones(len(target)) if weights is None else np.asarray(weights, dtype=float),
+        objective=aim,
+    )
+
+
+def check_points(law: Law, given: Mapping[str, Array], y: Array, objective: Objective) -> None:
+    """Raises FitError on points that no fit can use; rows are counted from 1."""
+    for name, column in {**given, "y": y}.items():
+        if len(column) != len(y):
+            raise FitError(f"{name} has {len(column)} values, y has {len(y)}")
+        if len(bad := np.flatnonzero(~np.isfinite(column))):
+            raise FitError(f"{name} is not finite in {rows(bad)}; remove these points or mend them")
+        positive = name != "y" or objective.log
+        if positive and len(bad := np.flatnonzero(column <= 0)):
+            why = f"under the objective {objective.name}" if name == "y" else f"in the law {law.name}"
+            raise FitError(f"{name} is not above 0 in {rows(bad)}, as it has to be {why}")
+    if len(y) < len(law.parameters) + 1:
+        raise FitError(f"{len(y)} points are too few for the {len(law.parameters)} parameters of {law.name}")
+    for name, column in given.items():
+        if np.ptp(column) == 0:
+            raise FitError(f"{name} is {column[0]:g} in all points; {law.name} needs it to vary")
+
+
+def rows(indices: NDArray[np.intp]) -> str:
+    """`rows 3, 7 and 12 more`, counted from 1."""
+    shown = ", ".join(str(i + 1) for i in indices[:5])
+    return f"row{'s' * (len(indices) > 1)} {shown}" + f" and {len(indices) - 5} more" * (len(indices) > 5)
+
+
+# ---- between the search and the data ---------------------------------------------------------------------------------
+
+
+def bound(parameter: Parameter, value: float) -> float:
+    """A bound as the search sees it."""
+    return float(np.log(value)) if parameter.kind == "log" else value
+
+
+def to_parameters(law: Law, u: Array) -> Array:
+    """Searched parameters [..., p] as the law takes them, still in centred units."""
+    return np.where([p.kind == "log" for p in law.parameters], np.exp(np.clip(u, -700, 700)), u)
+
+
+def to_data_units(problem: Problem, u: Array) -> dict[str, float]:
+    """Searched parameters [p] as the law takes them, for variables and y in the units of the data."""
+    found = dict(zip(problem.law.names, to_parameters(problem.law, u).tolist(), strict=True))
+    return {p.name: found[p.name] * factor(problem, p, found) for p in problem.law.parameters}
+
+
+def factor(problem: Problem, parameter: Parameter, found: Mapping[str, float]) -> float:
+    """What centring has multiplied into a parameter, undone."""
+    centres = {**problem.centres, "y": problem.y_centre}
+    return float(np.exp(-sum(power(p, found) * np.log(centres[v]) for v, p in parameter.carries.items())))
+
+
+def power(carried: str, found: Mapping[str, float]) -> float:
+    """`alpha-1`, `-beta` or `1` with the parameters' values in it."""
+    terms = re.findall(r"[+-]?[^+-]+", carried)
+    return sum(-value(t[1:], found) if t[0] == "-" else value(t.lstrip("+"), found) for t in terms)
+
+
+def value(term: str, found: Mapping[str, float]) -> float:
+    """A parameter's value, or a number."""
+    return found[term] if term in found else float(term)
+
+
+# ---- starts ----------------------------------------------------------------------------------------------------------
+
+
+def starting_points(problem: Problem, n: int, seed: int) -> Array:
+    """Low-discrepancy points [n, p] for the parameters that are searched, amplitudes solved for at each."""
+    parameters = problem.law.parameters
+    searched = [i for i, p in enumerate(parameters) if p.kind != "linear"]
+    points = np.zeros((n, len(parameters)))
+    if searched:
+        cube = qmc.Sobol(len(searched), rng=seed).random_base2(int(np.ceil(np.log2(max(n, 2)))))[:n]
+        low, high = (np.array([bound(parameters[i], parameters[i].start[k]) for i in searched]) for k in (0, 1))
+        placed = np.array([parameters[i].within is not None for i in searched])
+        low, high = np.where(placed, problem.low[searched], low), np.where(placed, problem.high[searched], high)
+        points[:, searched] = low + cube * (high - low)
+    return np.array([with_amplitudes(problem, point) for point in points])
+
+
+def with_amplitudes(problem: Problem, u: Array) -> Array:
+    """The point with its linear parameters solved for by least squares, relative to y, none below 0."""
+    linear = [i for i, p in enumerate(problem.law.parameters) if p.kind == "linear"]
+    columns = []
+    for i in linear:
+        alone = u.copy()
+        alone[linear] = 0.0
+        alone[i] = 1.0
+        given = dict(zip(problem.law.names, to_parameters(problem.law, alone), strict=True))
+        columns.append(np.broadcast_to(problem.law.value(problem.variables, given), problem.y.shape) / problem.y)
+    found = u.copy()
+    solved = solver.nonnegative(np.stack(columns, axis=1), np.ones_like(problem.y))
+    found[linear] = np.maximum(solved, 1e-3 * solved.max())  # an amplitude of 0 has no gradient in its exponent
+    return found
+
+
+def in_order(law: Law, u: Array) -> Array:
+    """The parameters [p] with interchangeable groups in the order of their first members."""
+    groups = [[law.names.index(name) for name in group] for group in law.interchangeable]
+    ordered = sorted(groups, key=lambda group: u[group[0]])
+    found = u.copy()
+    for place, group in zip(groups, ordered, strict=True):
+        found[place] = u[group]
+    return found
+
+
+# ---- what was found --------------------------------------------------------------------------------------------------
+
+
+def account(problem: Problem, found: solver.Solution) -> Fit:
+    """The best of the ends, how the others compare, and what the data cannot tell."""
+    best = int(np.argmin(found.objective))
+    u, value = in_order(problem.law, found.parameters[best]), float(found.objective[best])
+    if not np.isfinite(value):
+        raise FitError(f"{problem.law.name} has no finite objective at any start; is the law right for these data?")
+    close = found.objective <= value * (1 + SAME_OBJECTIVE) + 1e-12 * len(problem.y)
+    errors, condition = precision(problem, u)
+    natural = to_data_units(problem, u)
+    names = problem.law.names
+    identified = {name: bool(errors[name] <= UNIDENTIFIED * abs(natural[name])) for name in names}
+    at_bound = tuple(n for n, x, a, b in zip(names, u, problem.low, problem.high, strict=True) if x <= a or x >= b)
+    return Fit(
+        law=problem.law,
+        parameters=natural,
+        standard_errors=errors,
+        objective=problem.objective.name,
+        value=problem.objective.total(problem.residuals(u[None])[0][0], problem.weights),
+        converged=bool(found.converged[best]),
+        at_bound=at_bound,
+        starts=len(found.objective),
+        starts_at_optimum=int(close.sum()),
+        minima=other_minima(problem, found, best),
+        condition_number=condition,
+        identified=identified,
+        warnings=tuple(told(natural, errors, identified, at_bound, bool(found.converged[best]))),
+        n=len(problem.y),
+        searched=u,
+        problem=problem,
+    )
+
+
+def precision(problem: Problem, u: Array) -> tuple[dict[str, float], float]:
+    """Standard errors in the units of the data, and the condition number of the scaled derivatives.
+
+    Of an M-estimator with independent errors (Huber 1981, section 7.6). A parameter at a bound, or one that nothing
+    depends on, has an infinite one, and the others are told as if it were given.
+    """
+    r, jac = (part[0] for part in problem.residuals(u[None]))
+    columns = jac * np.sqrt(problem.weights)[:, None]
+    size = np.linalg.norm(columns, axis=0)
+    free = (u > problem.low) & (u < problem.high) & (size > 1e-12 * size.max())
+    if not free.any():
+        return dict.fromkeys(problem.law.names, float("inf")), float("inf")
+    _, singular, vectors = np.linalg.svd(columns[:, free] / size[free], full_matrices=False)
+    condition = float(singular[0] / singular[-1]) if singular[-1] > 0 else float("inf")
+    inverse = (vectors.T / np.maximum(singular, 1e-150) ** 2) @ vectors / np.outer(size[free], size[free])
+    covariance = np.zeros((len(u), len(u)))
+    variance = spread(r * np.sqrt(problem.weights), problem.objective.delta, free.sum())
+    covariance[np.ix_(free, free)] = inverse * variance
+    to_units = units_jacobian(problem, u)
+    errors = np.sqrt(np.maximum(np.diag(to_units @ covariance @ to_units.T), 0.0))
+    return dict(zip(problem.law.names, np.where(free, errors, np.inf).tolist(), strict=True)), condition
+
+
+def spread(r: Array, delta: float, n_parameters: int) -> float:
+    """The variance that residuals stand for under Huber's loss: that of least squares if all lie within delta."""
+    slope = np.clip(r, -delta, delta)
+    inside = float((np.abs(r) <= delta).mean())
+    freedom = max(len(r) - n_parameters, 1)
+    if inside < 0.2:  # too few points to tell the density at zero: the normal's, from the median residual
+        return float((1.253 * np.median(np.abs(r)) / 0.6745) ** 2)
+    return float((slope**2).sum() / freedom / inside**2)
+
+
+def units_jacobian(problem: Problem, u: Array) -> Array:
+    """Derivatives [p, p] of the parameters in the units of the data by the searched ones, by central differences."""
+    names = problem.law.names
+
+    def at(point: Array) -> Array:
+        found = to_data_units(problem, point)
+        return np.array([found[name] for name in names])
+
+    step = 1e-6 * np.maximum(np.abs(u), 1e-3)
+    columns = [(at(u + move) - at(u - move)) / (2 * move.max()) for move in np.diag(step)]
+    return np.stack(columns, axis=1)
+
+
+def other_minima(problem: Problem, found: solver.Solution, best: int) -> tuple[dict[str, float], ...]:
+    """Other places, in the units of the data, where starts ended within 1 % of the best objective."""
+    value = found.objective[best]
+    kept = [in_order(problem.law, found.parameters[best])]
+    minima = []
+    for i in np.argsort(found.objective):
+        u, other = in_order(problem.law, found.parameters[i]), found.objective[i]
+        if other > value * (1 + NEAR_OBJECTIVE) or not found.converged[i]:
+            continue
+        if other <= value * (1 + SAME_OBJECTIVE) or any(
+            np.allclose(u, k, rtol=SAME_PLACE, atol=SAME_PLACE) for k in kept
+        ):
+            continue
+        kept.append(u)
+        r = problem.residuals(u[None])[0][0]
+        minima.append({**to_data_units(problem, u), "value": problem.objective.total(r, problem.weights)})
+    return tuple(minima)
+
+
+def told(
+    natural: Mapping[str, float],
+    errors: Mapping[str, float],
+    identified: Mapping[str, bool],
+    at_bound: Sequence[str],
+    converged: bool,
+) -> list[str]:
+    """What a reader has to know before using the numbers, in plain sentences."""
+    lines = [] if converged else ["The search did not converge: more steps would still improve the fit."]
+    lines += [f"{name} ended at its bound, {natural[name]:.4g}: the data do not want this term." for name in at_bound]
+    return lines + [
+        f"{name} is not identified by these data: its standard error, {errors[name]:.3g}, exceeds its value, "
+        f"{natural[name]:.4g}; other values fit as well."
+        for name, fine in identified.items()
+        if not fine and name not in at_bound
+    ]

@@ -1,0 +1,108 @@
+"""How sure a fit is: bootstrap over points or clusters, intervals of parameters and of predictions."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from analysis import solver
+from analysis.fitting import Fit, to_data_units, to_parameters
+
+Array = NDArray[np.float64]
+
+LEVEL = 0.90
+TOLERANCE = 1e-6  # relative, of the objective: far below what resampling changes
+CHUNK = 250  # bootstrap fits that step together: bounds the memory
+
+
+def bootstrap(fit: Fit, n: int, seed: int = 0, clusters: Sequence[object] | None = None) -> Array:
+    """Searched parameters [n, p] of n fits to resampled points, or to resampled clusters of points.
+
+    Each starts where the fit ended (a warm start). Resampling is by weights, so that all fits share their points
+    (Efron and Tibshirani 1993, chapter 6).
+    """
+    rng = np.random.default_rng(seed)
+    problem = fit.problem
+    found = []
+    for first in range(0, n, CHUNK):
+        size = min(CHUNK, n - first)
+        weights = problem.weights * resampled(rng, size, len(problem.y), clusters)
+        start = np.repeat(fit.searched[None], size, axis=0)
+        ends = solver.minimise(
+            problem.residuals, start, problem.low, problem.high, weights, problem.objective.delta, TOLERANCE
+        )
+        found.append(ends.parameters)
+    return np.concatenate(found)
+
+
+def resampled(rng: np.random.Generator, n: int, n_points: int, clusters: Sequence[object] | None) -> Array:
+    """How often each point [n, n_points] was drawn."""
+    if clusters is None:
+        return rng.multinomial(n_points, np.full(n_points, 1 / n_points), size=n).astype(np.float64)
+    names, of = np.unique(np.asarray(clusters).astype(str), return_inverse=True)
+    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n)
+    return np.asarray(drawn[:, of], dtype=np.float64)
+
+
+def intervals(fit: Fit, draws: Array, level: float = LEVEL) -> dict[str, dict[str, tuple[float, float]]]:
+    """By parameter, in the units of the data: the percentile and the bias-corrected interval (Efron 1987, a = 0)."""
+    rows = [to_data_units(fit.problem, u) for u in draws]
+    return {
+        name: {
+            "percentile": percentile(values, level),
+            "bias_corrected": bias_corrected(values, fit.parameters[name], level),
+        }
+        for name in fit.law.names
+        for values in [np.array([row[name] for row in rows])]
+    }
+
+
+def percentile(values: Array, level: float) -> tuple[float, float]:
+    """The central share of the values."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def bias_corrected(values: Array, estimate: float, level: float) -> tuple[float, float]:
+    """Quantiles moved by how far the estimate lies from the middle of the values."""
+    share = np.clip(((values < estimate).mean() + (values <= estimate).mean()) / 2, 1e-6, 1 - 1e-6)
+    shift = 2 * norm.ppf(share)
+    low, high = np.quantile(values, norm.cdf(shift + norm.ppf([(1 - level) / 2, (1 + level) / 2])))
+    return float(low), float(high)
+
+
+def prediction_draws(fit: Fit, draws: Array, variables: Mapping[str, Array], seed: int = 0) -> Array:
+    """New points [draws, m] as they might lie: each drawn fit's prediction and a residual.
+
+    Residuals are drawn from the fit's own, enlarged for the parameters that were fitted to them.
+    """
+    rng = np.random.default_rng(seed)
+    problem = fit.problem
+    centred = {v: np.asarray(variables[v], dtype=np.float64)[None] / problem.centres[v] for v in fit.law.variables}
+    r = problem.residuals(fit.searched[None])[0][0]
+    r = r * np.sqrt(len(r) / max(len(r) - len(fit.searched), 1))
+    with np.errstate(all="ignore"):
+        value = np.asarray(fit.law.value(centred, to_parameters_by_name(fit, draws)))
+    noise = rng.choice(r, size=value.shape)
+    return np.asarray((value * np.exp(noise) if problem.objective.log else value + noise) * problem.y_centre)
+
+
+def mixed_intervals(
+    weighted: Sequence[tuple[Fit, Array, float]],
+    variables: Mapping[str, Array],
+    level: float = LEVEL,
+    seed: int = 0,
+) -> tuple[Array, Array]:
+    """Where new points would lie: bounds [m] of the central share, from fits with their draws and weights."""
+    clouds = [(prediction_draws(fit, draws, variables, seed), weight) for fit, draws, weight in weighted if weight > 0]
+    total = max(len(cloud) for cloud, _ in clouds)
+    kept = [cloud[: max(1, round(weight * total))] for cloud, weight in clouds]
+    low, high = np.nanquantile(np.concatenate(kept), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high
+
+
+def to_parameters_by_name(fit: Fit, draws: Array) -> dict[str, Array]:
+    """Each parameter of the draws as a column, in centred units."""
+    natural = to_parameters(fit.law, draws)
+    return {name: natural[:, i, None] for i, name in enumerate(fit.law.names)}

@@ -1,0 +1,115 @@
+"""Fits scaling laws to a table.
+
+examples:
+  python jobs/fit.py runs.csv --law additive --x N=params --x D=tokens --y loss --bootstrap 1000 --out fit.json
+  python jobs/fit.py curves.parquet --law auto --x x=examples --y loss --group task,model --split train --out fit.json
+  python jobs/fit.py runs.csv --law rectified,power_offset --x D=tokens --y loss --where "size > 1e9" --out fit.json
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from analysis import fit_table, laws
+from analysis.fit_table import Request
+from analysis.objectives import parse
+
+
+def arguments() -> argparse.Namespace:
+    raw = argparse.RawDescriptionHelpFormatter
+    known = "\n".join(f"  {law.name}({', '.join(law.variables)}): {first_line(law)}" for law in laws.LAWS.values())
+    parser = argparse.ArgumentParser(description=__doc__, epilog=f"laws:\n{known}", formatter_class=raw)
+    parser.add_argument("table", help="CSV or Parquet")
+    parser.add_argument("--law", required=True, metavar="NAME[,NAME]", help="laws, or auto: the best predictor of all")
+    parser.add_argument("--x", required=True, action="append", metavar="VAR=COLUMN", help="a variable of the law")
+    parser.add_argument("--y", required=True, metavar="COLUMN")
+    parser.add_argument(
+        "--objective", default="huber:1e-3:log", help="also lad:log, mse:log, …:raw (default: %(default)s)"
+    )
+    parser.add_argument("--group", default="", metavar="COLUMN[,COLUMN]", help="one fit a group")
+    parser.add_argument("--split", metavar="COLUMN", help="1: fit, 0: held out")
+    parser.add_argument("--where", metavar="SQL", help='only these rows, such as "size > 1e9"')
+    parser.add_argument("--bootstrap", type=int, default=0, metavar="N", help="resamples for intervals (default: none)")
+    parser.add_argument("--cluster", metavar="COLUMN", help="resample these together, such as news items")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--jobs", type=int, default=1, metavar="J", help="groups at a time (default: %(default)s)")
+    parser.add_argument("--out", required=True, metavar="FILE", help="JSON")
+    return parser.parse_args()
+
+
+def first_line(law: laws.Law) -> str:
+    return (law.function.__doc__ or "").strip().splitlines()[0]
+
+
+def request(args: argparse.Namespace) -> Request:
+    """The arguments, checked before the table is read. Raises ValueError."""
+    pairs = [item.partition("=") for item in args.x]
+    if bad := [item for item, (_, equals, column) in zip(args.x, pairs, strict=True) if not equals or not column]:
+        raise ValueError(f"--x {bad[0]!r}: write VARIABLE=COLUMN, such as N=params")
+    names = tuple(args.law.split(","))
+    parse(args.objective)
+    for name in names if names != ("auto",) else ():
+        missing = set(laws.find(name).variables) - {variable for variable, _, _ in pairs}
+        if missing:
+            raise ValueError(f"--law {name} needs --x {min(missing)}=COLUMN")
+    return Request(
+        laws=names,
+        x={variable: column for variable, _, column in pairs},
+        y=args.y,
+        objective=args.objective,
+        group=tuple(filter(None, args.group.split(","))),
+        split=args.split,
+        cluster=args.cluster,
+        bootstrap=args.bootstrap,
+        seed=args.seed,
+    )
+
+
+def fit_all(parts: Sequence[tuple[dict[str, Any], Any]], asked: Request, jobs: int) -> list[dict[str, Any]]:
+    """All groups' records in their order, with a line of progress."""
+    keys, tables = zip(*parts, strict=True)
+    n = len(parts)
+    with ProcessPoolExecutor(max(1, min(jobs, n, os.cpu_count() or 1))) as pool:
+        run = map if jobs == 1 else pool.map
+        found: list[dict[str, Any]] = []
+        for done, records in enumerate(run(fit_table.fit_group, keys, tables, [asked] * n), 1):
+            found += records
+            if sys.stderr.isatty():
+                print(f"\r\033[K{done} groups done, {n - done} left", end="" if done < n else "\n", file=sys.stderr)
+    return found
+
+
+def line(record: dict[str, Any]) -> str:
+    """A fit in one line for the terminal."""
+    where = " ".join(f"{k}={v}" for k, v in record["group"].items())
+    told = " ".join(f"{k}={v:.4g}" for k, v in record["parameters"].items())
+    held = record["log_rmse_heldout"]
+    return f"{where} {record['law']}: {told} | log RMSE {record['log_rmse_fit']:.3g}".strip() + (
+        f", held out {held:.3g}" if held is not None else ""
+    )
+
+
+def main() -> int:
+    args = arguments()
+    try:
+        asked = request(args)
+        began = time.monotonic()
+        fits = fit_all(fit_table.parts(fit_table.read(args.table, args.where), asked), asked, args.jobs)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    Path(args.out).write_text(json.dumps({"seconds": time.monotonic() - began, "fits": fits}, indent=1))
+    for record in fits:
+        print(line(record), *(f"  {warning}" for warning in record["warnings"]), sep="\n")
+    print(f"Written: {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,254 @@
+"""Fits give back what made the data, say what the data cannot tell, and refuse what no fit can use."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis import fitting, laws, selection, uncertainty
+from analysis.fitting import FitError, fit
+
+TRUE: dict[str, dict[str, float]] = {
+    "power": {"b": 3.0, "c": -0.3},
+    "power_offset": {"b": 3.0, "c": -0.3, "e": 0.5},
+    "shifted_power": {"b": 3.0, "g": 1e-4, "c": 0.4},
+    "m4": {"e_inf": 0.4, "e_0": 5.0, "beta": 3.0, "c": -0.4, "alpha": 0.7},
+    "bnsl_1": {"a": 0.3, "b": 4.0, "c_0": 0.1, "c_1": 0.3, "d_1": 3e3, "f_1": 0.3},
+    "bnsl_2": {"a": 0.3, "b": 4.0, "c_0": 0.05, "c_1": 0.4, "d_1": 300.0, "f_1": 0.2}
+    | {"c_2": -0.3, "d_2": 4e4, "f_2": 0.2},
+    "rectified": {"B": 30.0, "D_l": 40.0, "beta": 0.6, "E": 0.8},
+    "additive": {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28},
+    "multiplicative": {"E": 0.6, "A": 80.0, "alpha": 0.15, "beta": 0.2},
+}
+
+
+def points(law: laws.Law) -> dict[str, Any]:
+    """240 points of two variables on a grid, 40 of one."""
+    if len(law.variables) == 1:
+        return {law.variables[0]: np.geomspace(10, 1e6, 40)}
+    first, second = np.meshgrid(np.geomspace(4e7, 1e10, 15), np.geomspace(1e9, 1e12, 16), indexing="ij")
+    return dict(zip(law.variables, (first.ravel(), second.ravel()), strict=True))
+
+
+def values(name: str, noise: float = 0.0, seed: int = 0) -> tuple[dict[str, Any], Any]:
+    law = laws.find(name)
+    x = points(law)
+    y = law.value(x, {k: np.asarray(v) for k, v in TRUE[name].items()})
+    return x, y * np.exp(noise * np.random.default_rng(seed).standard_normal(len(y)))
+
+
+def test_every_law_has_a_true_example() -> None:
+    assert set(TRUE) == set(laws.LAWS)
+
+
+@pytest.mark.parametrize("name", TRUE)
+def test_without_noise_every_law_gives_back_its_parameters(name: str) -> None:
+    x, y = values(name)
+    found = fit(laws.find(name), x, y, starts=64)
+    assert found.converged
+    assert found.parameters == pytest.approx(TRUE[name], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", TRUE)
+def test_gradients_are_those_of_finite_differences(name: str) -> None:
+    law, x = laws.find(name), points(laws.find(name))
+    at = {k: np.asarray(v) for k, v in TRUE[name].items()}
+    _, gradient = law.value_and_gradient(x, at)
+    for i, k in enumerate(law.names):
+        h = 1e-6 * abs(TRUE[name][k])
+        numeric = (law.value(x, at | {k: at[k] + h}) - law.value(x, at | {k: at[k] - h})) / (2 * h)
+        assert gradient[:, i] == pytest.approx(numeric, rel=1e-5, abs=1e-7 * np.abs(numeric).max())
+
+
+@pytest.mark.parametrize("name", TRUE)
+@pytest.mark.parametrize("factor", [1e-6, 1e6])
+def test_units_of_the_table_are_kept_whatever_they_are(name: str, factor: float) -> None:
+    x, y = values(name, noise=0.002)
+    plain = fit(laws.find(name), x, y, starts=64)
+    scaled = fit(laws.find(name), {v: factor * column for v, column in x.items()}, 5 * y, starts=64)
+    assert scaled.value == pytest.approx(plain.value, rel=1e-4)
+    same = {v: factor * column for v, column in x.items()}
+    assert scaled.predict(same) == pytest.approx(5 * plain.predict(x), rel=1e-3)
+
+
+@pytest.mark.parametrize("objective", ["huber:1e-3:log", "lad:log", "mse:log", "mse:raw", "lad:raw", "huber:0.01:raw"])
+def test_no_objective_is_lower_anywhere_near_the_fit(objective: str) -> None:
+    x, y = values("additive", noise=0.01)
+    found = fit(laws.find("additive"), x, y, objective=objective)
+    problem, rng = found.problem, np.random.default_rng(0)
+    for step in (1e-2, 1e-4):
+        moved = found.searched * (1 + step * rng.standard_normal((200, 5)))
+        r, _ = problem.residuals(moved)
+        assert min(problem.objective.total(row, problem.weights) for row in r) >= found.value * (1 - 1e-9)
+
+
+def test_most_starts_reach_the_best_minimum() -> None:
+    x, y = values("additive", noise=0.01)
+    found = fit(laws.find("additive"), x, y)
+    assert found.starts_at_optimum >= 0.95 * found.starts
+
+
+def test_what_the_data_cannot_tell_is_said() -> None:
+    x, y = values("additive", noise=0.01)
+    few = x["D"] < 2e9  # all points at one amount of data but for rounding: B and beta stand for each other
+    nearly = {"N": x["N"][few], "D": x["D"][few] * (1 + 1e-6 * np.arange(few.sum()))}
+    found = fit(laws.find("additive"), nearly, y[few])
+    assert not found.identified["beta"]
+    assert any(
+        line.startswith("beta is not identified") or "beta ended at its bound" in line for line in found.warnings
+    )
+
+
+def test_a_term_that_the_data_do_not_want_ends_at_its_bound_and_is_told() -> None:
+    x, y = values("power")
+    found = fit(laws.find("power_offset"), x, y)
+    assert found.parameters["e"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": [1.0, 2.0, 3.0]}, "3 points are too few for the 3 parameters of power_offset"),
+        ({"x": [7.0] * 10}, "x is 7 in all points; power_offset needs it to vary"),
+        ({"y": [1.0] * 9 + [float("nan")]}, "y is not finite in row 10"),
+        ({"x": [1.0, 2.0, -3.0, 0.0, *range(1, 7)]}, "x is not above 0 in rows 3, 4, as it has to be in the law"),
+        ({"y": [1.0] * 8 + [0.0, -1.0]}, "y is not above 0 in rows 9, 10, as it has to be under the objective"),
+        ({"z": [1.0] * 10}, "needs the variable 'x'"),
+    ],
+)
+def test_what_no_fit_can_use_is_refused_by_name_and_row(change: dict[str, list[float]], message: str) -> None:
+    given = {"x": list(np.geomspace(1, 100, 10)), "y": list(np.geomspace(2, 1, 10))} | change
+    if "z" in change:
+        given["z"] = given.pop("x")
+    y = given.pop("y")[: len(next(iter(given.values())))]
+    with pytest.raises(FitError, match=message):
+        fit(laws.find("power_offset"), given, y)
+
+
+@pytest.mark.parametrize("name", ["huber:log", "huber:0:log", "mse", "lad:ln", "huber:a:log", "least squares"])
+def test_an_unknown_objective_is_refused(name: str) -> None:
+    x, y = values("power")
+    with pytest.raises(ValueError, match="objective"):
+        fit(laws.find("power"), x, y, objective=name)
+
+
+def test_a_law_of_ones_own_is_one_function_without_a_gradient() -> None:
+    try:
+
+        @laws.law("mine", variables="x", parameters=[laws.amplitude("b", x="-c"), laws.exponent("c"), laws.offset("e")])
+        def mine(x: Any, b: Any, c: Any, e: Any) -> Any:
+            """b·x^−c + e"""
+            return b * x**-c + e
+
+        x, y = values("power_offset")
+        found = fit(laws.find("mine"), x, y)
+        assert found.parameters == pytest.approx({"b": 3.0, "c": 0.3, "e": 0.5}, rel=1e-6)
+    finally:
+        laws.LAWS.pop("mine", None)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 40), st.integers(0, 1000))
+def test_resampling_keeps_the_number_of_points_and_whole_clusters(n_clusters: int, seed: int) -> None:
+    of = [i % n_clusters for i in range(80)]
+    drawn = uncertainty.resampled(np.random.default_rng(seed), 3, 80, of)
+    assert all(len({row[i] for i in range(80) if of[i] == c}) == 1 for row in drawn for c in set(of))
+    plain = uncertainty.resampled(np.random.default_rng(seed), 3, 80, None)
+    assert plain.sum(1).tolist() == [80.0] * 3
+
+
+@pytest.mark.slow
+def test_bootstrap_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    held = []
+    for seed in range(100):
+        x, y = values("additive", noise=0.01, seed=seed)
+        found = fit(laws.find("additive"), x, y, objective="mse:log", starts=4)
+        bounds = uncertainty.intervals(found, uncertainty.bootstrap(found, 200, seed))
+        held += [low <= TRUE["additive"][k] <= high for k, b in bounds.items() for low, high in [b["percentile"]]]
+    assert 0.82 <= np.mean(held) <= 0.96
+
+
+def test_the_form_that_made_the_data_predicts_best() -> None:
+    x, y = values("rectified", noise=0.002)
+    ranked = selection.compare([laws.find(n) for n in ("rectified",)], x, y, objective="mse:log")
+    assert ranked[0].weight == pytest.approx(1)
+    x, y = values("power_offset", noise=0.002)
+    forms = [laws.find(n) for n in ("power", "power_offset")]
+    ranked = selection.compare(forms, x, y, objective="mse:log")
+    assert ranked[0].fit.law.name == "power_offset"
+    assert ranked[0].aicc < ranked[1].aicc
+    assert sum(c.weight for c in ranked) == pytest.approx(1)
+
+
+# ---- the job ---------------------------------------------------------------------------------------------------------
+
+
+def job(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, "jobs/fit.py", *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Two learning curves, the largest five points of each held out."""
+    x, y = values("power_offset", noise=0.002)
+    curves = [
+        pl.DataFrame({"curve": name, "examples": x["x"], "loss": y * factor, "train": [1] * 35 + [0] * 5})
+        for name, factor in (("a", 1.0), ("b", 2.0))
+    ]
+    pl.concat(curves).write_csv(tmp_path / "curves.csv")
+    return tmp_path / "curves.csv"
+
+
+def test_the_job_writes_a_record_a_group_and_law(table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fit.json"
+    arguments = [str(table), "--law", "power,power_offset", "--x", "x=examples", "--y", "loss", "--group", "curve"]
+    run = job(*arguments, "--split", "train", "--bootstrap", "50", "--out", str(out))
+    assert run.returncode == 0, run.stderr
+    written = json.loads(out.read_text())
+    assert [(f["group"]["curve"], f["law"]) for f in written["fits"]] == [
+        (curve, law) for curve in "ab" for law in ("power", "power_offset")
+    ]
+    best = written["fits"][1]
+    assert best["parameters"] == pytest.approx(TRUE["power_offset"], rel=0.05)
+    assert best["log_rmse_heldout"] < 0.01
+    assert best["objective"]["name"] == "huber:1e-3:log"
+    assert (best["n_fit"], best["n_heldout"]) == (35, 5)
+    low, high = best["intervals"]["c"]["percentile"]
+    assert low < best["parameters"]["c"] < high
+    assert 0 <= best["coverage_90"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--y": "losses"}, "no column 'losses'; the table has: curve, examples, loss, train"),
+        ({"--y": "curve"}, "column 'curve' holds String, not numbers"),
+        ({"--x": "x"}, "write VARIABLE=COLUMN"),
+        ({"--x": "N=examples"}, "--law power needs --x x=COLUMN"),
+        ({"--law": "powre"}, "unknown law 'powre'; known: power, "),
+        ({"--objective": "huber"}, "unknown objective 'huber'"),
+        ({"--where": "loss > 100"}, "no rows are left"),
+        ({"--where": "loss >"}, "--where 'loss >'"),
+        ({"--split": "examples"}, "may hold 1 (fit) and 0 (held out) only"),
+    ],
+)
+def test_bad_input_is_named_with_status_2(table: Path, tmp_path: Path, change: dict[str, str], message: str) -> None:
+    given = {"--law": "power", "--x": "x=examples", "--y": "loss", "--out": str(tmp_path / "f.json")} | change
+    run = job(str(table), *(part for pair in given.items() for part in pair))
+    assert run.returncode == 2, run.stdout
+    assert message in run.stderr
+    assert not (tmp_path / "f.json").exists()
+
+
+def test_analysis_imports_nothing_of_the_engine() -> None:
+    code = "import sys, analysis.fit_table; print([m for m in ('engine', 'ray', 'torch', 'vllm') if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+    assert fitting.STARTS >= 32

@@ -162,7 +162,7 @@ def errors(
 def log_rmse(mixed: Sequence[tuple[Fit, float]], part: pl.DataFrame, request: Request) -> float | None:
     """None where a y is not above 0."""
     variables, y = points(part, request)
-    return selection.log_rmse(selection.mix(mixed, variables), y) if (y > 0).all() else None
+    return finite(selection.log_rmse(selection.mix(mixed, variables), y)) if (y > 0).all() else None
 
 
 def told(candidate: Candidate, hidden: pl.DataFrame, request: Request) -> dict[str, Any]:

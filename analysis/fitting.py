@@ -135,6 +135,9 @@ def pose(
     target = np.asarray(y, dtype=float)
     aim = parse(objective)
     check_points(law, given, target, aim)
+    share = np.ones(len(target)) if weights is None else np.asarray(weights, dtype=float)
+    if len(share) != len(target) or not (np.isfinite(share) & (share >= 0)).all() or not share.any():
+        raise FitError(f"weights have to be {len(target)} numbers of at least 0, not all 0")
     centres = {v: float(np.exp(np.log(x).mean())) for v, x in given.items()}
     middle = float(np.exp(np.log(target).mean())) if (target > 0).all() else float(np.abs(target).mean()) or 1.0
     if not aim.log:
@@ -145,7 +148,7 @@ def pose(
         centres=centres,
         y=target / middle,
         y_centre=middle,
-        weights=np.ones(len(target)) if weights is None else np.asarray(weights, dtype=float),
+        weights=share,
         objective=aim,
     )
 
@@ -228,7 +231,7 @@ def starting_points(problem: Problem, n: int, seed: int) -> Array:
 
 
 def with_amplitudes(problem: Problem, u: Array) -> Array:
-    """The point with its linear parameters solved for by least squares, relative to y, none below 0."""
+    """The point with its linear parameters solved for by least squares, relative to y under a log objective."""
     linear = [i for i, p in enumerate(problem.law.parameters) if p.kind == "linear"]
     columns = []
     for i in linear:
@@ -236,9 +239,10 @@ def with_amplitudes(problem: Problem, u: Array) -> Array:
         alone[linear] = 0.0
         alone[i] = 1.0
         given = dict(zip(problem.law.names, to_parameters(problem.law, alone), strict=True))
-        columns.append(np.broadcast_to(problem.law.value(problem.variables, given), problem.y.shape) / problem.y)
+        columns.append(np.broadcast_to(problem.law.value(problem.variables, given), problem.y.shape))
     found = u.copy()
-    solved = solver.nonnegative(np.stack(columns, axis=1), np.ones_like(problem.y))
+    relative = 1 / problem.y if problem.objective.log else np.ones_like(problem.y)
+    solved = solver.nonnegative(np.stack(columns, axis=1) * relative[:, None], problem.y * relative)
     found[linear] = np.maximum(solved, 1e-3 * solved.max())  # an amplitude of 0 has no gradient in its exponent
     return found
 
@@ -262,7 +266,7 @@ def account(problem: Problem, found: solver.Solution) -> Fit:
     u, value = in_order(problem.law, found.parameters[best]), float(found.objective[best])
     if not np.isfinite(value):
         raise FitError(f"{problem.law.name} has no finite objective at any start; is the law right for these data?")
-    close = found.objective <= value * (1 + SAME_OBJECTIVE) + 1e-12 * len(problem.y)
+    close = found.objective <= value * (1 + SAME_OBJECTIVE) + 1e-12 * min(problem.objective.delta, 1.0) * len(problem.y)
     errors, condition = precision(problem, u)
     natural = to_data_units(problem, u)
     names = problem.law.names
@@ -304,20 +308,24 @@ def precision(problem: Problem, u: Array) -> tuple[dict[str, float], float]:
     condition = float(singular[0] / singular[-1]) if singular[-1] > 0 else float("inf")
     inverse = (vectors.T / np.maximum(singular, 1e-150) ** 2) @ vectors / np.outer(size[free], size[free])
     covariance = np.zeros((len(u), len(u)))
-    variance = spread(r * np.sqrt(problem.weights), problem.objective.delta, free.sum())
+    variance = spread(r, problem.weights, problem.objective.delta, int(free.sum()))
     covariance[np.ix_(free, free)] = inverse * variance
     to_units = units_jacobian(problem, u)
     errors = np.sqrt(np.maximum(np.diag(to_units @ covariance @ to_units.T), 0.0))
     return dict(zip(problem.law.names, np.where(free, errors, np.inf).tolist(), strict=True)), condition
 
 
-def spread(r: Array, delta: float, n_parameters: int) -> float:
-    """The variance that residuals stand for under Huber's loss: that of least squares if all lie within delta."""
-    slope = np.clip(r, -delta, delta)
-    inside = float((np.abs(r) <= delta).mean())
+def spread(r: Array, weights: Array, delta: float, n_parameters: int) -> float:
+    """The variance that residuals stand for under Huber's loss: that of least squares if all lie within delta.
+
+    As many points as there are parameters may lie within delta only because the fit goes through them.
+    """
     freedom = max(len(r) - n_parameters, 1)
-    if inside < 0.2:  # too few points to tell the density at zero: the normal's, from the median residual
-        return float((1.253 * np.median(np.abs(r)) / 0.6745) ** 2)
+    inside = max(int((np.abs(r) <= delta).sum()) - n_parameters, 0) / freedom
+    if inside < 0.2:  # too few to tell the density at zero: the normal's, from the median of the other residuals
+        others = np.sort(np.abs(r) * np.sqrt(weights))[-freedom:]
+        return float((1.253 * np.median(others) / 0.6745) ** 2)
+    slope = np.clip(r, -delta, delta) * np.sqrt(weights)
     return float((slope**2).sum() / freedom / inside**2)
 
 

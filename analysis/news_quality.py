@@ -75,7 +75,7 @@ def rule_verdicts(rules: pl.DataFrame) -> Iterator[Verdict]:
     )
     for row in found.iter_rows(named=True):
         spread = 1.96 * (row["chance"] * (1 - row["chance"]) / row["n"]) ** 0.5
-        allowed = NEWS_RULE_TOLERANCE if row["rule"] == NEWS_RULE else spread
+        allowed = max(spread, NEWS_RULE_TOLERANCE) if row["rule"] == NEWS_RULE else spread
         told = f"{row['share']:.0%}, chance {row['chance']:.0%} ± {allowed:.0%}"
         yield Verdict(f"{row['domain']}: {row['rule']}", abs(row["share"] - row["chance"]) <= allowed, told)
 

@@ -39,52 +39,72 @@ def candidates(variables: Sequence[str]) -> list[Law]:
 def compare(
     forms: Sequence[Law], variables: Mapping[str, Array], y: Array, *, objective: str, seed: int = 0, starts: int = 24
 ) -> list[Candidate]:
-    """The forms that can be fitted, the best predictor first. Raises FitError if there is none."""
-    found, reasons = [], []
+    """The forms that can be fitted, the best predictor first. Raises FitError if there is none.
+
+    Forms are judged on the splits that all of them can be fitted to; a form that cannot be fitted to any split that
+    another can has no weight.
+    """
+    if (y <= 0).any():
+        raise FitError("forms are compared by their errors of ln y: y has to be above 0")
+    fits, reasons, found = [], [], []
     for form in forms:
         try:
             whole = fit(form, variables, y, objective=objective, seed=seed, starts=starts)
         except FitError as error:
             reasons.append(f"{form.name}: {error}")
             continue
-        found.append((whole, rolling_error(form, variables, y, objective=objective, seed=seed, starts=starts)))
-    if not found:
+        fits.append(whole)
+        found.append(rolling_errors(form, variables, y, objective=objective, seed=seed, starts=starts))
+    if not fits:
         raise FitError("no law can be fitted:\n  " + "\n  ".join(reasons))
-    errors = np.array([error for _, error in found])
-    raw = np.where(np.isfinite(errors), (np.maximum(errors, 1e-12) / np.min(errors)) ** -SHARPNESS, 0.0)
-    weights = raw / raw.sum() if np.isfinite(errors).any() else np.full(len(found), 1 / len(found))
+    errors = shared_means(np.array(found))
+    weights = weigh(errors)
     ranked = [
         Candidate(fit=whole, rolling=float(error), aicc=aicc(whole), bic=bic(whole), weight=float(weight))
-        for (whole, error), weight in zip(found, weights, strict=True)
+        for whole, error, weight in zip(fits, errors, weights, strict=True)
     ]
     return sorted(ranked, key=lambda c: c.rolling)
 
 
-def rolling_error(
+def shared_means(found: Array) -> Array:
+    """Geometric means [forms] of errors [forms, splits], over the splits that all forms with any error have."""
+    finite = np.isfinite(found)
+    judged = finite.any(1)
+    shared = finite[judged].all(0)
+    means = np.full(len(found), np.inf)
+    if shared.any():
+        means[judged] = np.exp(np.log(np.maximum(found[judged][:, shared], 1e-12)).mean(1))
+    return means
+
+
+def weigh(errors: Array) -> Array:
+    """Weights that sum to 1; equal ones if no form could be judged."""
+    if not np.isfinite(errors).any():
+        return np.full(len(errors), 1 / len(errors))
+    raw = np.where(np.isfinite(errors), (errors / errors.min()) ** -SHARPNESS, 0.0)
+    return np.asarray(raw / raw.sum())
+
+
+def rolling_errors(
     form: Law, variables: Mapping[str, Array], y: Array, *, objective: str, seed: int, starts: int
-) -> float:
-    """Geometric mean over the splits of the root mean square error of ln y on the hidden points; inf without a split.
+) -> list[float]:
+    """Root mean square error of ln y on the hidden points of each split; inf where the form cannot be fitted.
 
     Points are hidden from the largest product of their variables down.
     """
     order = np.argsort(sum(np.log(np.asarray(variables[v], dtype=np.float64)) for v in form.variables), kind="stable")
-    logs = []
+    found = []
     for n_hidden in sorted({max(1, round(share * len(y))) for share in HIDDEN}):
         kept, hidden = order[:-n_hidden], order[-n_hidden:]
+        given = {v: variables[v][kept] for v in form.variables}
         try:
-            part = fit(
-                form,
-                {v: variables[v][kept] for v in form.variables},
-                y[kept],
-                objective=objective,
-                seed=seed,
-                starts=starts,
-            )
+            part = fit(form, given, y[kept], objective=objective, seed=seed, starts=starts)
         except FitError:
+            found.append(float("inf"))
             continue
         error = log_rmse(part.predict({v: variables[v][hidden] for v in form.variables}), y[hidden])
-        logs.append(np.log(max(error, 1e-12)))
-    return float(np.exp(np.mean(logs))) if logs else float("inf")
+        found.append(error if np.isfinite(error) else float("inf"))
+    return found
 
 
 def mix(weighted: Sequence[tuple[Fit, float]], variables: Mapping[str, Array]) -> Array:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from analysis import solver
-from analysis.fitting import Fit, to_data_units, to_parameters
+from analysis.fitting import Fit, in_order, to_data_units, to_parameters
 
 Array = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ def bootstrap(fit: Fit, n: int, seed: int = 0, clusters: Sequence[object] | None
         ends = solver.minimise(
             problem.residuals, start, problem.low, problem.high, weights, problem.objective.delta, TOLERANCE
         )
-        found.append(ends.parameters)
+        found.append(np.array([in_order(fit.law, u) for u in ends.parameters]))
     return np.concatenate(found)
 
 
@@ -84,7 +84,7 @@ def prediction_draws(fit: Fit, draws: Array, variables: Mapping[str, Array], see
     r = r * np.sqrt(len(r) / max(len(r) - len(fit.searched), 1))
     with np.errstate(all="ignore"):
         value = np.asarray(fit.law.value(centred, to_parameters_by_name(fit, draws)))
-    noise = rng.choice(r, size=value.shape)
+    noise = -rng.choice(r, size=value.shape)  # residuals are prediction − y
     return np.asarray((value * np.exp(noise) if problem.objective.log else value + noise) * problem.y_centre)
 
 

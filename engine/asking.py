@@ -164,15 +164,16 @@ def is_accepted(reply: str, answers: Sequence[str]) -> bool:
     """
     line = plain(next((line for line in reply.splitlines() if line.strip()), ""))
     return any(
-        line == answer or (line.endswith(f" {answer}") and not re.search(r"\d", line.removesuffix(answer)))
+        (line == answer and line != "")
+        or (answer != "" and line.endswith(f" {answer}") and not re.search(r"\d", line.removesuffix(answer)))
         for answer in map(plain, answers)
     )
 
 
 def plain(text: str) -> str:
     """The words of a text in lower case without articles, and without punctuation at their ends."""
-    words = (word.strip(".,;:!?\"'“”‘’()*`") for word in text.casefold().split())
-    return " ".join(word for word in words if word and word not in ("a", "an", "the"))
+    words = [word for word in (w.strip(".,;:!?\"'“”‘’()*`") for w in text.casefold().split()) if word]
+    return " ".join([word for word in words if word not in ("a", "an", "the")] or words)
 
 
 def mean_by_option(rotations: Sequence[Letters], letters: Sequence[Sequence[float]]) -> list[float]:

@@ -60,17 +60,17 @@ def answer(model: str, items: Sequence[NewsItem], profile: Profile, precision: P
     llm = evaluate.engine(str(weights.pull(found)), profile, precision, limit, None)
     rows: list[dict[str, Any]] = []
     for item in items:
-        for condition, asked in questions(llm.get_tokenizer(), item):
-            [(_, answers)] = evaluate.evaluate(llm, [(evaluate.Answering(name=item.id), asked)])
-            rows += [{**row, "condition": condition} for row in answers]
+        conditions, asked = zip(*questions(llm.get_tokenizer(), item), strict=True)
+        [(_, answers)] = evaluate.evaluate(llm, [(evaluate.Answering(name=item.id), asked)])
+        rows += [{**row, "condition": condition} for row, condition in zip(answers, conditions, strict=True)]
     return pl.DataFrame(rows, schema=scoring.SCHEMA)
 
 
-def questions(tokenizer: Any, item: NewsItem) -> Iterator[tuple[str, list[Ask]]]:
-    """What is asked about an item, by condition."""
+def questions(tokenizer: Any, item: NewsItem) -> Iterator[tuple[str, Ask]]:
+    """All that is asked about an item, each with its condition."""
     for condition in asking.CONDITIONS:
-        yield condition, list(asking.ask_all(tokenizer, item, condition, FORMS))
-    yield OPTIONS_ALONE, [options_alone(tokenizer, item, n) for n in range(len(item.questions))]
+        yield from ((condition, asked) for asked in asking.ask_all(tokenizer, item, condition, FORMS))
+    yield from ((OPTIONS_ALONE, options_alone(tokenizer, item, n)) for n in range(len(item.questions)))
 
 
 def options_alone(tokenizer: Any, item: NewsItem, n: int) -> Asked:

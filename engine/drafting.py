@@ -25,8 +25,8 @@ ROUNDS = 4  # of asking again for items that have too few
 MAX_CONTEXT, MAX_TOKENS, TEMPERATURE = 4096, 700, 0.8
 
 _QUESTION = re.compile(r"^\W*(?:question)?\s*\d*\s*[:.)]\W*(?P<text>[^\n]*\?)\W*$", re.IGNORECASE | re.MULTILINE)
-_OPTION = re.compile(r"^\W*(?P<letter>[A-D])\s*[).:]\W*(?P<text>\S[^\n]*)$", re.MULTILINE)
-_ANSWER = re.compile(r"^\W*(?:right |correct )?answer\W*(?P<letter>[A-D])\b", re.IGNORECASE | re.MULTILINE)
+_OPTION = re.compile(r"^\W*(?P<letter>[A-D])\s*[).:][\s*]*(?P<text>\S[^\n]*)$", re.MULTILINE)
+_ANSWER = re.compile(r"^\W*(?:right |correct )?answer\W*(?P<letter>(?-i:[A-D]))\b", re.IGNORECASE | re.MULTILINE)
 
 Question = dict[str, Any]  # as it stands in a news file
 

@@ -71,7 +71,9 @@ def engine(folder: str, profile: Profile, precision: Precision, max_context: int
 
     One place more than there are adapters in flight: without it a base request batched with them gets one applied.
     """
-    lora = {"enable_lora": True, "max_loras": MAX_ADAPTERS + 1, "max_lora_rank": max(rank, 8)} if rank else {}
+    lora = (
+        {"enable_lora": True, "max_loras": MAX_ADAPTERS + 1, "max_lora_rank": inference.lora_rank(rank)} if rank else {}
+    )
     processor = f"{__name__}:{Forced.__name__}"
     return inference.start(folder, profile, precision, max_context, logits_processors=[processor], **lora)
 

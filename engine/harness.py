@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from engine import hub, models, weights
+from engine import hub, inference, models, weights
 from engine.cost import Device
 from engine.study import Precision
 
@@ -30,7 +30,7 @@ def command(
     folder = weights.pull(models.find(model))
     arguments = {"pretrained": str(folder), "dtype": precision}
     if adapter and device == "gpu":
-        arguments |= {"lora_local_path": adapter, "max_lora_rank": str(lora_rank(adapter))}
+        arguments |= {"lora_local_path": adapter, "max_lora_rank": str(inference.lora_rank(lora_rank(adapter)))}
     elif adapter:
         arguments |= {"peft": adapter}
     backend = ["--model", "vllm"] if device == "gpu" else ["--model", "hf", "--device", "cpu"]

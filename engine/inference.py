@@ -16,6 +16,7 @@ BLOCK = {
     "cpu": 32,
     "gpu": 16,
 }  # tokens; small, since only whole blocks of a shared prefix are reused (CPU's default: 128)
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM keeps room for
 MAX_SEQUENCES = {"cpu": 64, "gpu": 256}
 
 
@@ -58,6 +59,14 @@ def on_worker(function: Callable[..., Any], profile: Profile, *args: Any, retrie
         max_retries=retries, runtime_env={"env_vars": environment(profile)}, **takes
     )
     return ray.get(task.remote(*args))
+
+
+def lora_rank(rank: int) -> int:
+    """The rank that vLLM is told, for adapters up to this one. Raises ValueError above its highest."""
+    found = next((r for r in LORA_RANKS if r >= rank), None)
+    if found is None:
+        raise ValueError(f"a LoRA rank of {rank} is more than vLLM serves, {LORA_RANKS[-1]}")
+    return found
 
 
 def start(folder: str, profile: Profile, precision: Precision, max_context: int, **options: Any) -> Any:

@@ -178,7 +178,7 @@ def trial_identity(trial: Trial, items: Sequence[news.NewsItem]) -> dict[str, An
         "trainee": revision(trial.trainee),
         "pool": pool_identity(trial, items),
         "forms": list(trial.forms),
-        "asked": {item.id: what_is_asked(item, trial.forms) for item in items},
+        "asked": {item.id: what_is_asked(item, tuple(trial.forms)) for item in items},
         "general": general_fingerprint() if "general" in trial.forms else None,
         "asking": {"with_news": chat.WITH_NEWS, "letter": chat.ASK_LETTER, "statement": chat.ASK_STATEMENT},
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 from rapidfuzz import fuzz, utils
 
-from engine.news import NewsItem, Question
+from engine.news import NewsItem
 
 # Words that say nothing about the subject, and so do not count as shared.
 FUNCTION_WORDS = frozenset(
@@ -51,12 +51,6 @@ def credit(scores: Sequence[float], right: int) -> float:
     """The chance that a guess among the highest scores is right."""
     best = max(scores)
     return (scores[right] == best) / scores.count(best)
-
-
-def length_ratio(question: Question) -> float:
-    """Characters of the longest option over those of the shortest."""
-    lengths = [len(option) for option in question.options]
-    return max(lengths) / min(lengths)
 
 
 def nearest_pairs(texts: Mapping[str, str], n: int = 5) -> list[tuple[float, str, str]]:

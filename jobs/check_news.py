@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
-from common import ended_well
+from common import check_out, ended_well
 
 from analysis import news_quality
 from engine import models, plan, wording
@@ -38,6 +38,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
+    check_out(args.out)
     items = [i for i in load_news(args.news) if not args.domains or i.domain in args.domains]
     if not items:
         raise ValueError(f"no news of the domains {', '.join(args.domains)}")

@@ -16,6 +16,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from common import check_out
+
 from analysis import fit_table, laws
 from analysis.fit_table import Request
 from analysis.objectives import parse
@@ -89,22 +91,22 @@ def line(record: dict[str, Any]) -> str:
     """A fit in one line for the terminal."""
     where = " ".join(f"{k}={v}" for k, v in record["group"].items())
     told = " ".join(f"{k}={v:.4g}" for k, v in record["parameters"].items())
-    held = record["log_rmse_heldout"]
-    return f"{where} {record['law']}: {told} | log RMSE {record['log_rmse_fit']:.3g}".strip() + (
-        f", held out {held:.3g}" if held is not None else ""
-    )
+    errors = {"log RMSE": record["log_rmse_fit"], "held out": record["log_rmse_heldout"]}
+    shown = ", ".join(f"{name} {error:.3g}" for name, error in errors.items() if error is not None)
+    return f"{where} {record['law']}: {told} | {shown}".strip()
 
 
 def main() -> int:
     args = arguments()
     try:
         asked = request(args)
+        check_out(args.out)
         began = time.monotonic()
         fits = fit_all(fit_table.parts(fit_table.read(args.table, args.where), asked), asked, args.jobs)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    Path(args.out).write_text(json.dumps({"seconds": time.monotonic() - began, "fits": fits}, indent=1))
+    Path(args.out).write_text(json.dumps({"seconds": time.monotonic() - began, "fits": fits}, indent=1, default=str))
     for record in fits:
         print(line(record), *(f"  {warning}" for warning in record["warnings"]), sep="\n")
     print(f"Written: {args.out}")

@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from common import ended_well
+from common import check_out, ended_well
 
 from engine import models
 from engine.news_format import read_records
@@ -29,6 +29,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
+    check_out(args.out)
     if Path(args.out).exists():
         raise ValueError(f"{args.out} exists; give --out a new name, so that nothing that was checked is lost")
     if args.questions < 1:

@@ -10,7 +10,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis import laws, selection, uncertainty
-from analysis.fitting import STARTS, Fit, FitError, fit
+from analysis.fitting import STARTS, Fit, fit
+from analysis.problem import FitError
 from analysis.selection import Candidate
 
 Array = NDArray[np.float64]
@@ -90,11 +91,8 @@ def single(
     """A law's record."""
     variables, y = points(kept, request)
     found = fit(law, variables, y, objective=request.objective, seed=request.seed, starts=STARTS)
-    record = describe(key, found)
     draws = draw(found, kept, request)
-    if len(draws):
-        record["intervals"] = uncertainty.intervals(found, draws)
-    return record | errors([(found, draws, 1.0)], kept, hidden, request)
+    return describe(key, found, draws) | errors([(found, draws, 1.0)], kept, hidden, request)
 
 
 def automatic(key: Mapping[str, Any], kept: pl.DataFrame, hidden: pl.DataFrame, request: Request) -> dict[str, Any]:
@@ -102,10 +100,8 @@ def automatic(key: Mapping[str, Any], kept: pl.DataFrame, hidden: pl.DataFrame, 
     variables, y = points(kept, request)
     forms = selection.candidates(list(request.x))
     ranked = selection.compare(forms, variables, y, objective=request.objective, seed=request.seed)
-    record = describe(key, ranked[0].fit)
     weighted = [(c.fit, draw(c.fit, kept, request), c.weight) for c in ranked]
-    if len(weighted[0][1]):
-        record["intervals"] = uncertainty.intervals(ranked[0].fit, weighted[0][1])
+    record = describe(key, ranked[0].fit, weighted[0][1])
     return record | errors(weighted, kept, hidden, request) | {"selection": [told(c, hidden, request) for c in ranked]}
 
 
@@ -117,14 +113,14 @@ def draw(found: Fit, kept: pl.DataFrame, request: Request) -> Array:
     return uncertainty.bootstrap(found, request.bootstrap, request.seed, clusters)
 
 
-def describe(key: Mapping[str, Any], found: Fit) -> dict[str, Any]:
+def describe(key: Mapping[str, Any], found: Fit, draws: Array) -> dict[str, Any]:
     """A fit as plain data."""
     return {
         "group": dict(key),
         "law": found.law.name,
         "parameters": found.parameters,
         "standard_errors": {name: finite(error) for name, error in found.standard_errors.items()},
-        "intervals": None,
+        "intervals": finite_intervals(found, draws),
         "objective": {"name": found.objective, "value": found.value},
         "converged": found.converged,
         "at_bound": list(found.at_bound),
@@ -140,7 +136,15 @@ def describe(key: Mapping[str, Any], found: Fit) -> dict[str, Any]:
 
 def finite(number: float) -> float | None:
     """The number, or None where JSON has none for it."""
-    return number if np.isfinite(number) else None
+    return float(number) if np.isfinite(number) else None
+
+
+def finite_intervals(found: Fit, draws: Array) -> dict[str, Any] | None:
+    """`uncertainty.intervals` as plain data; None without draws."""
+    if not len(draws):
+        return None
+    by_name = uncertainty.intervals(found, draws)
+    return {n: {kind: [finite(b) for b in bounds] for kind, bounds in kinds.items()} for n, kinds in by_name.items()}
 
 
 def errors(

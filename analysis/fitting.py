@@ -1,16 +1,16 @@
 """Fits one law to one set of points: many seeded starts, and a plain account of what they found."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import nnls
 from scipy.stats import qmc
 
 from analysis import solver
-from analysis.laws import Law, Parameter
-from analysis.objectives import Objective, parse
+from analysis.laws import Law
+from analysis.problem import FitError, Problem, bound, in_order, pose, to_data_units, to_parameters
 
 Array = NDArray[np.float64]
 STARTS = 32
@@ -18,10 +18,6 @@ TOLERANCE, POLISH = 1e-9, 1e-15  # relative, of the objective: for all starts; f
 SAME_OBJECTIVE, NEAR_OBJECTIVE = 1e-6, 1e-2  # relative: the same minimum; another one worth telling
 SAME_PLACE = 1e-3  # of ln or value, in centred units
 UNIDENTIFIED = 1.0  # relative standard error
-
-
-class FitError(ValueError):
-    """Data that a law cannot be fitted to; the message names what is wrong and where."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,43 +39,12 @@ class Fit:
     warnings: tuple[str, ...]
     n: int
     searched: Array = field(repr=False)  # the optimum [p] as the search sees it: a warm start
-    problem: "Problem" = field(repr=False)
+    problem: Problem = field(repr=False)
 
     def predict(self, variables: Mapping[str, Array]) -> Array:
         """The law's value at points, in the units of the data."""
         given = {v: np.asarray(variables[v], dtype=np.float64) for v in self.law.variables}
         return np.asarray(self.law.value(given, {k: np.asarray(v) for k, v in self.parameters.items()}))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Problem:
-    """The points of a fit in centred units, and what is minimised over them."""
-
-    law: Law
-    variables: dict[str, Array]
-    centres: dict[str, float]
-    y: Array
-    y_centre: float
-    weights: Array
-    objective: Objective
-
-    @property
-    def low(self) -> Array:
-        return np.array([bound(p, self.variables[p.within].min() if p.within else p.low) for p in self.law.parameters])
-
-    @property
-    def high(self) -> Array:
-        return np.array([bound(p, self.variables[p.within].max() if p.within else p.high) for p in self.law.parameters])
-
-    def residuals(self, u: Array) -> tuple[Array, Array]:
-        """Residuals [starts, n] and derivatives [starts, n, p] of searched parameters [starts, p]."""
-        natural = to_parameters(self.law, u)
-        given = {name: column[:, None] for name, column in zip(self.law.names, natural.T, strict=True)}
-        shaped = {v: x[None, :] for v, x in self.variables.items()}
-        with np.errstate(all="ignore"):  # a start may lead anywhere; what is not finite is refused by its objective
-            value, gradient = self.law.value_and_gradient(shaped, given)
-            chain = np.where([p.kind == "log" for p in self.law.parameters], natural, 1.0)
-            return self.objective.residuals(value, gradient * chain[:, None, :], self.y)
 
 
 def fit(
@@ -120,99 +85,6 @@ def search(problem: Problem, points: Array, tolerance: float) -> solver.Solution
     )
 
 
-def pose(
-    law: Law,
-    variables: Mapping[str, Sequence[float] | Array],
-    y: Sequence[float] | Array,
-    objective: str,
-    weights: Sequence[float] | Array | None,
-) -> Problem:
-    """Checks the data and centres it."""
-    missing = [v for v in law.variables if v not in variables]
-    if missing:
-        raise FitError(f"the law {law.name} needs the variable {missing[0]!r}; given: {', '.join(variables)}")
-    given = {v: np.asarray(variables[v], dtype=float) for v in law.variables}
-    target = np.asarray(y, dtype=float)
-    aim = parse(objective)
-    check_points(law, given, target, aim)
-    share = np.ones(len(target)) if weights is None else np.asarray(weights, dtype=float)
-    if len(share) != len(target) or not (np.isfinite(share) & (share >= 0)).all() or not share.any():
-        raise FitError(f"weights have to be {len(target)} numbers of at least 0, not all 0")
-    centres = {v: float(np.exp(np.log(x).mean())) for v, x in given.items()}
-    middle = float(np.exp(np.log(target).mean())) if (target > 0).all() else float(np.abs(target).mean()) or 1.0
-    if not aim.log:
-        middle = 1.0
-    return Problem(
-        law=law,
-        variables={v: x / centres[v] for v, x in given.items()},
-        centres=centres,
-        y=target / middle,
-        y_centre=middle,
-        weights=share,
-        objective=aim,
-    )
-
-
-def check_points(law: Law, given: Mapping[str, Array], y: Array, objective: Objective) -> None:
-    """Raises FitError on points that no fit can use; rows are counted from 1."""
-    for name, column in {**given, "y": y}.items():
-        if len(column) != len(y):
-            raise FitError(f"{name} has {len(column)} values, y has {len(y)}")
-        if len(bad := np.flatnonzero(~np.isfinite(column))):
-            raise FitError(f"{name} is not finite in {rows(bad)}; remove these points or mend them")
-        positive = name != "y" or objective.log
-        if positive and len(bad := np.flatnonzero(column <= 0)):
-            why = f"under the objective {objective.name}" if name == "y" else f"in the law {law.name}"
-            raise FitError(f"{name} is not above 0 in {rows(bad)}, as it has to be {why}")
-    if len(y) < len(law.parameters) + 1:
-        raise FitError(f"{len(y)} points are too few for the {len(law.parameters)} parameters of {law.name}")
-    for name, column in given.items():
-        if np.ptp(column) == 0:
-            raise FitError(f"{name} is {column[0]:g} in all points; {law.name} needs it to vary")
-
-
-def rows(indices: NDArray[np.intp]) -> str:
-    """`rows 3, 7 and 12 more`, counted from 1."""
-    shown = ", ".join(str(i + 1) for i in indices[:5])
-    return f"row{'s' * (len(indices) > 1)} {shown}" + f" and {len(indices) - 5} more" * (len(indices) > 5)
-
-
-# ---- between the search and the data ---------------------------------------------------------------------------------
-
-
-def bound(parameter: Parameter, value: float) -> float:
-    """A bound as the search sees it."""
-    return float(np.log(value)) if parameter.kind == "log" else value
-
-
-def to_parameters(law: Law, u: Array) -> Array:
-    """Searched parameters [..., p] as the law takes them, still in centred units."""
-    return np.where([p.kind == "log" for p in law.parameters], np.exp(np.clip(u, -700, 700)), u)
-
-
-def to_data_units(problem: Problem, u: Array) -> dict[str, float]:
-    """Searched parameters [p] as the law takes them, for variables and y in the units of the data."""
-    found = dict(zip(problem.law.names, to_parameters(problem.law, u).tolist(), strict=True))
-    return {p.name: found[p.name] * factor(problem, p, found) for p in problem.law.parameters}
-
-
-def factor(problem: Problem, parameter: Parameter, found: Mapping[str, float]) -> float:
-    """What centring has multiplied into a parameter, undone."""
-    centres = {**problem.centres, "y": problem.y_centre}
-    return float(np.exp(-sum(power(p, found) * np.log(centres[v]) for v, p in parameter.carries.items())))
-
-
-def power(carried: str, found: Mapping[str, float]) -> float:
-    """`alpha-1`, `-beta` or `1` with the parameters' values in it."""
-    terms = re.findall(r"[+-]?[^+-]+", carried)
-    return sum(-value(t[1:], found) if t[0] == "-" else value(t.lstrip("+"), found) for t in terms)
-
-
-def value(term: str, found: Mapping[str, float]) -> float:
-    """A parameter's value, or a number."""
-    return found[term] if term in found else float(term)
-
-
 # ---- starts ----------------------------------------------------------------------------------------------------------
 
 
@@ -242,18 +114,8 @@ def with_amplitudes(problem: Problem, u: Array) -> Array:
         columns.append(np.broadcast_to(problem.law.value(problem.variables, given), problem.y.shape))
     found = u.copy()
     relative = 1 / problem.y if problem.objective.log else np.ones_like(problem.y)
-    solved = solver.nonnegative(np.stack(columns, axis=1) * relative[:, None], problem.y * relative)
+    solved, _ = nnls(np.stack(columns, axis=1) * relative[:, None], problem.y * relative)
     found[linear] = np.maximum(solved, 1e-3 * solved.max())  # an amplitude of 0 has no gradient in its exponent
-    return found
-
-
-def in_order(law: Law, u: Array) -> Array:
-    """The parameters [p] with interchangeable groups in the order of their first members."""
-    groups = [[law.names.index(name) for name in group] for group in law.interchangeable]
-    ordered = sorted(groups, key=lambda group: u[group[0]])
-    found = u.copy()
-    for place, group in zip(groups, ordered, strict=True):
-        found[place] = u[group]
     return found
 
 

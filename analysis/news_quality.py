@@ -62,9 +62,9 @@ def verdicts(found: pl.DataFrame, rules: pl.DataFrame) -> Iterator[Verdict]:
         yield Verdict(name, row["low"] <= row["chance"] <= row["high"], told)
     for (domain,), part in choice.filter(condition="icl").group_by("domain", maintain_order=True):
         told = ", ".join(f"{m} {s:.0%}" for m, s in zip(part["model"], part["share"], strict=True))
-        yield Verdict(
-            f"{domain}: ICL rises with size", part["share"].is_sorted() and part["share"].n_unique() > 1, told
-        )
+        if part.height > 1:
+            rises = part["share"].is_sorted() and part["share"].n_unique() > 1
+            yield Verdict(f"{domain}: ICL rises with size", rises, told)
     yield from rule_verdicts(rules)
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis import laws
-from analysis.fitting import Fit, FitError, fit
+from analysis.fitting import Fit, fit
 from analysis.laws import Law
+from analysis.problem import FitError
 
 Array = NDArray[np.float64]
 

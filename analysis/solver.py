@@ -6,7 +6,6 @@ almost no point then has curvature. Here δ comes down in stages to where it sha
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,10 +152,3 @@ def scale_and_hold(matrix: Array, root: Array, held: NDArray[np.bool_]) -> Array
 def solve(matrix: Array, right: Array) -> Array:
     """One linear system a start."""
     return np.asarray(np.linalg.solve(matrix, right[:, :, None])[:, :, 0])
-
-
-def nonnegative(basis: Any, y: Array) -> Array:
-    """Amplitudes ≥ 0 that come nearest to y (Lawson and Hanson 1974). basis [n, k]."""
-    from scipy.optimize import nnls
-
-    return np.asarray(nnls(basis, y)[0], dtype=np.float64)

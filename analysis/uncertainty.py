@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from analysis import solver
-from analysis.fitting import Fit, in_order, to_data_units, to_parameters
+from analysis.fitting import Fit
+from analysis.problem import in_order, to_data_units, to_parameters
 
 Array = NDArray[np.float64]
 

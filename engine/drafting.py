@@ -56,7 +56,7 @@ def read(block: str) -> Question | str:
     text = protocols.tidy(asked["text"])
     if protocols.fault(text):
         return str(protocols.fault(text))
-    right = options[answer["letter"].upper()]
+    right = options[answer["letter"]]
     return {"text": text, "options": list(options.values()), "answer": right, "draft": True}
 
 

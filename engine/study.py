@@ -177,7 +177,7 @@ def trial_identity(trial: Trial, items: Sequence[news.NewsItem]) -> dict[str, An
         **{k: v for k, v in asdict(trial).items() if k not in ("trainee", "generator", "sampling")},
         "trainee": revision(trial.trainee),
         "pool": pool_identity(trial, items),
-        "forms": list(trial.forms),
+        "forms": list(trial.forms),  # not a tuple: compared with what JSON gives back
         "asked": {item.id: what_is_asked(item, tuple(trial.forms)) for item in items},
         "general": general_fingerprint() if "general" in trial.forms else None,
         "asking": {"with_news": chat.WITH_NEWS, "letter": chat.ASK_LETTER, "statement": chat.ASK_STATEMENT},

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
-from common import check_out, ended_well
+from common import ended_well
+from outputs import check_out
 
 from analysis import news_quality
 from engine import models, plan, wording

@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from rich.console import Console
 
@@ -66,12 +65,6 @@ def ended_well(job: Callable[[], int]) -> int:
     except (Refused, NewsError, ModelError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-
-
-def check_out(path: str | None) -> None:
-    """Raises ValueError before any work if a file could not be written there after it."""
-    if path and not Path(path).absolute().parent.is_dir():
-        raise ValueError(f"--out {path}: there is no folder {Path(path).absolute().parent}; make it first")
 
 
 def terminal() -> Console:

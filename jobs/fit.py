@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from common import check_out
+from outputs import check_out
 
 from analysis import fit_table, laws
 from analysis.fit_table import Request
@@ -106,7 +106,9 @@ def main() -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    Path(args.out).write_text(json.dumps({"seconds": time.monotonic() - began, "fits": fits}, indent=1, default=str))
+    Path(args.out).write_text(
+        json.dumps({"seconds": time.monotonic() - began, "fits": fits}, indent=1, default=str, allow_nan=False)
+    )
     for record in fits:
         print(line(record), *(f"  {warning}" for warning in record["warnings"]), sep="\n")
     print(f"Written: {args.out}")

@@ -10,7 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-from common import check_out, ended_well
+from common import ended_well
+from outputs import check_out
 
 from engine import models
 from engine.news_format import read_records

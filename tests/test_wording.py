@@ -73,6 +73,8 @@ def test_verdicts_name_what_leaks_and_what_does_not_rise() -> None:
     assert found["events: small, closed book, is at chance"]
     assert not found["events: ICL rises with size"]
     assert not found["events: longest option"]
+    alone = {v.check for v in news_quality.verdicts(news_quality.shares(rows("small", 1, "icl", 80)), rules(0.27))}
+    assert "events: ICL rises with size" not in alone  # one model tells nothing of it
     leaks = pl.concat([rows("small", 1, "closed_book", 40), rows("small", 1, "icl", 60), rows("large", 2, "icl", 70)])
     found = {v.check: v.holds for v in news_quality.verdicts(news_quality.shares(leaks), rules(0.27))}
     assert not found["events: small, closed book, is at chance"]

@@ -54,14 +54,17 @@ def fit(
     *,
     objective: str = "huber:1e-3:log",
     weights: Sequence[float] | Array | None = None,
+    errors: Sequence[float] | Array | None = None,
     starts: int = STARTS,
     seed: int = 0,
 ) -> Fit:
-    """Fits a law. `variables` by the law's names; `weights` multiply the points' share of the objective.
+    """Fits a law. `variables` by the law's names.
 
-    Raises FitError for data that the law cannot be fitted to.
+    `weights` multiply the points' share of the objective; under `binomial` they tell of how many tries y is the share.
+    `errors` are known standard errors of y, in its units: residuals are told in multiples of them (of error / y if the
+    objective is of ln y). Raises FitError for data that the law cannot be fitted to.
     """
-    problem = pose(law, variables, y, objective, weights)
+    problem = pose(law, variables, y, objective, weights, errors)
     found = search(problem, starting_points(problem, starts, seed), TOLERANCE)
     best = int(np.argmin(found.objective))
     polished = search(problem, found.parameters[[best]], POLISH)
@@ -170,24 +173,28 @@ def precision(problem: Problem, u: Array) -> tuple[dict[str, float], float]:
     condition = float(singular[0] / singular[-1]) if singular[-1] > 0 else float("inf")
     inverse = (vectors.T / np.maximum(singular, 1e-150) ** 2) @ vectors / np.outer(size[free], size[free])
     covariance = np.zeros((len(u), len(u)))
-    variance = spread(r, problem.weights, problem.objective.delta, int(free.sum()))
+    variance = spread(r, problem, int(free.sum()))
     covariance[np.ix_(free, free)] = inverse * variance
     to_units = units_jacobian(problem, u)
     errors = np.sqrt(np.maximum(np.diag(to_units @ covariance @ to_units.T), 0.0))
     return dict(zip(problem.law.names, np.where(free, errors, np.inf).tolist(), strict=True)), condition
 
 
-def spread(r: Array, weights: Array, delta: float, n_parameters: int) -> float:
+def spread(r: Array, problem: Problem, n_parameters: int) -> float:
     """The variance that residuals stand for under Huber's loss: that of least squares if all lie within delta.
 
-    As many points as there are parameters may lie within delta only because the fit goes through them.
+    As many points as there are parameters may lie within delta only because the fit goes through them. Of a binomial
+    it is known: 1.
     """
-    freedom = max(len(r) - n_parameters, 1)
+    if problem.objective.binomial:
+        return 1.0
+    freedom, delta = max(len(r) - n_parameters, 1), problem.objective.delta
+    root = np.sqrt(problem.weights)
     inside = max(int((np.abs(r) <= delta).sum()) - n_parameters, 0) / freedom
     if inside < 0.2:  # too few to tell the density at zero: the normal's, from the median of the other residuals
-        others = np.sort(np.abs(r) * np.sqrt(weights))[-freedom:]
+        others = np.sort(np.abs(r) * root)[-freedom:]
         return float((1.253 * np.median(others) / 0.6745) ** 2)
-    slope = np.clip(r, -delta, delta) * np.sqrt(weights)
+    slope = np.clip(r, -delta, delta) * root
     return float((slope**2).sum() / freedom / inside**2)
 
 

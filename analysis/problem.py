@@ -27,6 +27,7 @@ class Problem:
     y: Array
     y_centre: float
     weights: Array
+    errors: Array  # known ones of the residuals, which are told in their units
     objective: Objective
 
     @property
@@ -45,7 +46,8 @@ class Problem:
         with np.errstate(all="ignore"):  # a start may lead anywhere; what is not finite is refused by its objective
             value, gradient = self.law.value_and_gradient(shaped, given)
             chain = np.where([p.kind == "log" for p in self.law.parameters], natural, 1.0)
-            return self.objective.residuals(value, gradient * chain[:, None, :], self.y)
+            r, jac = self.objective.residuals(value, gradient * chain[:, None, :], self.y)
+            return r / self.errors, jac / self.errors[:, None]
 
 
 def pose(
@@ -53,9 +55,10 @@ def pose(
     variables: Mapping[str, Sequence[float] | Array],
     y: Sequence[float] | Array,
     objective: str,
-    weights: Sequence[float] | Array | None,
+    weights: Sequence[float] | Array | None = None,
+    errors: Sequence[float] | Array | None = None,
 ) -> Problem:
-    """Checks the data and centres it."""
+    """Checks the data and centres it. What the arguments are: see `fitting.fit`."""
     missing = [v for v in law.variables if v not in variables]
     if missing:
         raise FitError(f"the law {law.name} needs the variable {missing[0]!r}; given: {', '.join(variables)}")
@@ -63,10 +66,14 @@ def pose(
     target = np.asarray(y, dtype=float)
     aim = parse(objective)
     check_points(law, given, target, aim)
-    share = np.ones(len(target)) if weights is None else np.asarray(weights, dtype=float)
-    if len(share) != len(target) or not (np.isfinite(share) & (share >= 0)).all() or not share.any():
-        raise FitError(f"weights have to be {len(target)} numbers of at least 0, not all 0")
-    centres = {v: float(np.exp(np.log(x).mean())) for v, x in given.items()}
+    share, known = told_or_one("weights", weights, len(target)), told_or_one("errors", errors, len(target))
+    if (known == 0).any() or not share.any():
+        raise FitError("errors have to be above 0" if share.any() else "weights are all 0")
+    if aim.binomial and weights is None:
+        raise FitError("binomial needs weights: of how many tries each y is the share")
+    if aim.binomial and errors is not None:
+        raise FitError("binomial takes no errors: they follow from the shares and the tries")
+    centres = {v: float(np.exp(np.log(given[leader(law, v)]).mean())) for v in given}
     middle = float(np.exp(np.log(target).mean())) if aim.log else 1.0
     return Problem(
         law=law,
@@ -75,8 +82,24 @@ def pose(
         y=target / middle,
         y_centre=middle,
         weights=share,
+        errors=known / target if aim.log and errors is not None else known,
         objective=aim,
     )
+
+
+def told_or_one(name: str, given: Sequence[float] | Array | None, n: int) -> Array:
+    """The numbers, or ones. Raises FitError on what is no number of at least 0."""
+    found = np.ones(n) if given is None else np.asarray(given, dtype=float)
+    if len(found) != n:
+        raise FitError(f"{len(found)} {name} for {n} points")
+    if len(bad := np.flatnonzero(~np.isfinite(found) | (found < 0))):
+        raise FitError(f"{name} have to be numbers of at least 0; they are not in {rows(bad)}")
+    return found
+
+
+def leader(law: Law, variable: str) -> str:
+    """The variable by whose mean this one is centred: its own, unless it shares a scale."""
+    return law.shared_scale[0] if variable in law.shared_scale else variable
 
 
 def check_points(law: Law, given: Mapping[str, Array], y: Array, objective: Objective) -> None:
@@ -90,6 +113,8 @@ def check_points(law: Law, given: Mapping[str, Array], y: Array, objective: Obje
         if positive and len(bad := np.flatnonzero(column <= 0)):
             why = f"under the objective {objective.name}" if name == "y" else f"in the law {law.name}"
             raise FitError(f"{name} is not above 0 in {rows(bad)}, as it has to be {why}")
+    if objective.binomial and len(bad := np.flatnonzero((y < 0) | (y > 1))):
+        raise FitError(f"y is no share between 0 and 1 in {rows(bad)}, as it has to be under the objective binomial")
     if len(y) < len(law.parameters) + 1:
         raise FitError(f"{len(y)} points are too few for the {len(law.parameters)} parameters of {law.name}")
     for name, column in given.items():

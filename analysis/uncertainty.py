@@ -8,6 +8,7 @@ from scipy.stats import norm
 
 from analysis import solver
 from analysis.fitting import Fit
+from analysis.laws import Law
 from analysis.problem import in_order, to_data_units, to_parameters
 
 Array = NDArray[np.float64]
@@ -73,37 +74,56 @@ def bias_corrected(values: Array, estimate: float, level: float) -> tuple[float,
     return float(low), float(high)
 
 
-def prediction_draws(fit: Fit, draws: Array, variables: Mapping[str, Array], seed: int = 0) -> Array:
-    """New points [draws, m] as they might lie: each drawn fit's prediction and a residual.
+def prediction_draws(
+    fit: Fit, draws: Array, variables: Mapping[str, Array], tries: Array | None = None, seed: int = 0
+) -> Array:
+    """New points [draws, m] as they might lie: each drawn fit's prediction with the noise of one point.
 
-    Residuals are drawn from the fit's own, enlarged for the parameters that were fitted to them.
+    `tries` [m]: of how many tries a point is the share, under `binomial`.
     """
     rng = np.random.default_rng(seed)
+    objective = fit.problem.objective
+    value = fitted_values(fit, draws, variables)
+    if objective.binomial:
+        n = np.full(value.shape[1], np.median(fit.problem.weights)) if tries is None else np.maximum(tries, 1)
+        return np.asarray(rng.binomial(np.round(n).astype(int), np.clip(value, 0, 1)) / n)
+    noise = -rng.choice(residual_noise(fit), size=value.shape)  # residuals are prediction − y
+    return np.asarray(value * np.exp(noise) if objective.log else value + noise)
+
+
+def fitted_values(fit: Fit, draws: Array, variables: Mapping[str, Array]) -> Array:
+    """Each drawn fit's prediction [draws, m], in the units of the data."""
     problem = fit.problem
     centred = {v: np.asarray(variables[v], dtype=np.float64)[None] / problem.centres[v] for v in fit.law.variables}
-    r = problem.residuals(fit.searched[None])[0][0]
-    r = r * np.sqrt(len(r) / max(len(r) - len(fit.searched), 1))
     with np.errstate(all="ignore"):
-        value = np.asarray(fit.law.value(centred, to_parameters_by_name(fit, draws)))
-    noise = -rng.choice(r, size=value.shape)  # residuals are prediction − y
-    return np.asarray((value * np.exp(noise) if problem.objective.log else value + noise) * problem.y_centre)
+        value = fit.law.value(centred, by_name(fit.law, to_parameters(fit.law, draws)))
+    return np.asarray(value * problem.y_centre)
+
+
+def residual_noise(fit: Fit) -> Array:
+    """The fit's residuals [n], enlarged for the parameters that were fitted to them; known errors are averaged."""
+    problem = fit.problem
+    r = problem.residuals(fit.searched[None])[0][0] * np.exp(np.log(problem.errors).mean())
+    return np.asarray(r * np.sqrt(len(r) / max(len(r) - len(fit.searched), 1)))
 
 
 def mixed_intervals(
     weighted: Sequence[tuple[Fit, Array, float]],
     variables: Mapping[str, Array],
     level: float = LEVEL,
+    tries: Array | None = None,
     seed: int = 0,
 ) -> tuple[Array, Array]:
     """Where new points would lie: bounds [m] of the central share, from fits with their draws and weights."""
-    clouds = [(prediction_draws(fit, draws, variables, seed), weight) for fit, draws, weight in weighted if weight > 0]
+    clouds = [
+        (prediction_draws(fit, draws, variables, tries, seed), weight) for fit, draws, weight in weighted if weight > 0
+    ]
     total = max(len(cloud) for cloud, _ in clouds)
     kept = [cloud[: max(1, round(weight * total))] for cloud, weight in clouds]
     low, high = np.nanquantile(np.concatenate(kept), [(1 - level) / 2, (1 + level) / 2], axis=0)
     return low, high
 
 
-def to_parameters_by_name(fit: Fit, draws: Array) -> dict[str, Array]:
-    """Each parameter of the draws as a column, in centred units."""
-    natural = to_parameters(fit.law, draws)
-    return {name: natural[:, i, None] for i, name in enumerate(fit.law.names)}
+def by_name(law: Law, natural: Array) -> dict[str, Array]:
+    """Parameters [draws, p] as columns, by their names."""
+    return {name: natural[:, i, None] for i, name in enumerate(law.names)}

@@ -22,6 +22,7 @@ def between(floor: Array, ceiling: Array, share: Array) -> Array:
 @law(
     "logistic",
     variables="x",
+    of="accuracy",
     parameters=[offset("floor"), offset("ceiling"), scale("x_0", (1e-2, 1e2), x="-1"), steepness("k")],
 )
 def logistic(x: Array, floor: Array, ceiling: Array, x_0: Array, k: Array) -> tuple[Array, list[Array]]:
@@ -35,6 +36,7 @@ def logistic(x: Array, floor: Array, ceiling: Array, x_0: Array, k: Array) -> tu
 @law(
     "saturating_exponential",
     variables="x",
+    of="accuracy",
     parameters=[offset("floor"), amplitude("rise"), scale("tau", (1e-2, 1e2), x="-1")],
 )
 def saturating_exponential(x: Array, floor: Array, rise: Array, tau: Array) -> tuple[Array, list[Array]]:
@@ -46,6 +48,7 @@ def saturating_exponential(x: Array, floor: Array, rise: Array, tau: Array) -> t
 @law(
     "saturating_exponential_2",
     variables="x",
+    of="accuracy",
     parameters=[
         offset("floor"),
         amplitude("rise_1"),
@@ -70,6 +73,7 @@ def saturating_exponential_2(
 @law(
     "chained",
     variables="L",
+    of="accuracy",
     parameters=[offset("floor"), offset("ceiling"), scale("L_0", (0.5, 2.0), L="-1"), steepness("k", L="1")],
 )
 def chained(L: Array, floor: Array, ceiling: Array, L_0: Array, k: Array) -> tuple[Array, list[Array]]:

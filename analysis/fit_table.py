@@ -1,20 +1,27 @@
 """Laws fitted to the groups of a table, as plain data for a file: what `jobs/fit.py` writes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from analysis import laws, selection, uncertainty
-from analysis.fitting import STARTS, Fit, fit
-from analysis.problem import FitError
-from analysis.selection import Candidate
+from analysis import design, laws, selection
+from analysis.fit_record import Weighted, describe, draw, errors, finite, predictions
+from analysis.fitting import Fit, fit_points
+from analysis.laws import Quantity
+from analysis.objectives import parse
+from analysis.problem import FitError, Points
 
-Array = NDArray[np.float64]
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Suggest:
+    """Which `k` of the `candidates` to run next; `cost` is a column of them, or none if they cost alike."""
+
+    k: int
+    candidates: pl.DataFrame
+    cost: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,19 +32,28 @@ class Request:
     x: Mapping[str, str]
     y: str
     objective: str = "huber:1e-3:log"
+    weights: str | None = None
+    errors: str | None = None
     group: tuple[str, ...] = ()
     split: str | None = None
     cluster: str | None = None
     bootstrap: int = 0
     seed: int = 0
+    predict: pl.DataFrame | None = None
+    suggest: Suggest | None = None
 
     @property
     def columns(self) -> list[str]:
         """All columns of the table that are read."""
-        return [*self.x.values(), self.y, *self.group, *(c for c in (self.split, self.cluster) if c)]
+        return [*self.numbers, *self.group, *(c for c in (self.split, self.cluster) if c)]
+
+    @property
+    def numbers(self) -> list[str]:
+        """Those that hold numbers."""
+        return [*self.x.values(), self.y, *(c for c in (self.weights, self.errors) if c)]
 
 
-def read(path: str, where: str | None) -> pl.DataFrame:
+def read(path: str, where: str | None = None) -> pl.DataFrame:
     """A CSV or Parquet table, filtered by an SQL expression. Raises FitError that names what is wrong."""
     try:
         table = (
@@ -48,18 +64,29 @@ def read(path: str, where: str | None) -> pl.DataFrame:
         raise FitError(f"{path}: {str(error).splitlines()[0]}" + f" (--where {where!r})" * bool(where)) from error
 
 
-def parts(table: pl.DataFrame, request: Request) -> list[tuple[dict[str, Any], pl.DataFrame]]:
-    """The table's groups, in its order, with their keys. Raises FitError on columns that are missing or not numbers."""
-    for column in request.columns:
+def check_columns(table: pl.DataFrame, columns: list[str], numbers: list[str]) -> None:
+    """Raises FitError on columns that are missing or hold no numbers."""
+    for column in columns:
         if column not in table.columns:
             raise FitError(f"no column {column!r}; the table has: {', '.join(table.columns)}")
-    for column in (*request.x.values(), request.y):
+    for column in numbers:
         if not table[column].dtype.is_numeric():
             raise FitError(f"column {column!r} holds {table[column].dtype}, not numbers")
+
+
+def parts(table: pl.DataFrame, request: Request) -> list[tuple[dict[str, Any], pl.DataFrame]]:
+    """The table's groups, in its order, with their keys. Raises FitError on what is asked for and not there."""
+    check_columns(table, request.columns, request.numbers)
     if not table.height:
         raise FitError("no rows are left to fit")
     if request.split and not set(table[request.split].unique().to_list()) <= {0, 1}:
         raise FitError(f"column {request.split!r} may hold 1 (fit) and 0 (held out) only")
+    if request.predict is not None:
+        asked = list(request.x.values())
+        check_columns(request.predict, asked, asked)
+    if request.suggest:
+        asked = [*request.x.values(), *([request.suggest.cost] if request.suggest.cost else [])]
+        check_columns(request.suggest.candidates, asked, asked)
     if not request.group:
         return [({}, table)]
     grouped = table.group_by(request.group, maintain_order=True)
@@ -79,103 +106,91 @@ def fit_group(key: Mapping[str, Any], part: pl.DataFrame, request: Request) -> l
         raise FitError(f"group {where}: {error}" if where else str(error)) from error
 
 
-def points(part: pl.DataFrame, request: Request) -> tuple[dict[str, Array], Array]:
-    """The variables by the law's names, and y."""
-    given = {name: part[column].cast(pl.Float64).to_numpy() for name, column in request.x.items()}
-    return given, part[request.y].cast(pl.Float64).to_numpy()
+def points(part: pl.DataFrame, request: Request) -> Points:
+    """The columns of the request as numbers, variables by the law's names."""
+
+    def numbers(column: str | None) -> Any:
+        return None if column is None else part[column].cast(pl.Float64).to_numpy()
+
+    return Points(
+        variables={name: numbers(column) for name, column in request.x.items()},
+        y=numbers(request.y),
+        weights=numbers(request.weights),
+        errors=numbers(request.errors),
+    )
 
 
 def single(
     key: Mapping[str, Any], law: laws.Law, kept: pl.DataFrame, hidden: pl.DataFrame, request: Request
 ) -> dict[str, Any]:
     """A law's record."""
-    variables, y = points(kept, request)
-    found = fit(law, variables, y, objective=request.objective, seed=request.seed, starts=STARTS)
-    draws = draw(found, kept, request)
-    return describe(key, found, draws) | errors([(found, draws, 1.0)], kept, hidden, request)
+    found = fit_points(law, points(kept, request), objective=request.objective, seed=request.seed)
+    clusters = clusters_of(kept, request)
+    weighted = [(found, draw(found, clusters, request.bootstrap, request.seed), 1.0)]
+    return record(key, weighted, kept, hidden, request)
 
 
 def automatic(key: Mapping[str, Any], kept: pl.DataFrame, hidden: pl.DataFrame, request: Request) -> dict[str, Any]:
     """The winner's record; the errors are those of all forms together, weighted by what each would have predicted."""
-    variables, y = points(kept, request)
-    forms = selection.candidates(list(request.x))
-    ranked = selection.compare(forms, variables, y, objective=request.objective, seed=request.seed)
-    weighted = [(c.fit, draw(c.fit, kept, request), c.weight) for c in ranked]
-    record = describe(key, ranked[0].fit, weighted[0][1])
-    return record | errors(weighted, kept, hidden, request) | {"selection": [told(c, hidden, request) for c in ranked]}
-
-
-def draw(found: Fit, kept: pl.DataFrame, request: Request) -> Array:
-    """Bootstrap draws of the searched parameters; none unless asked for."""
-    if not request.bootstrap:
-        return np.empty((0, len(found.searched)))
-    clusters = kept[request.cluster].to_list() if request.cluster else None
-    return uncertainty.bootstrap(found, request.bootstrap, request.seed, clusters)
-
-
-def describe(key: Mapping[str, Any], found: Fit, draws: Array) -> dict[str, Any]:
-    """A fit as plain data."""
-    return {
-        "group": dict(key),
-        "law": found.law.name,
-        "parameters": found.parameters,
-        "standard_errors": {name: finite(error) for name, error in found.standard_errors.items()},
-        "intervals": finite_intervals(found, draws),
-        "objective": {"name": found.objective, "value": found.value},
-        "converged": found.converged,
-        "at_bound": list(found.at_bound),
-        "starts": found.starts,
-        "starts_at_optimum": found.starts_at_optimum,
-        "minima": list(found.minima),
-        "condition_number": finite(found.condition_number),
-        "identified": found.identified,
-        "warnings": list(found.warnings),
-        "n_fit": found.n,
+    given = points(kept, request)
+    of: Quantity = "accuracy" if parse(request.objective).binomial else "loss"
+    forms = selection.candidates(list(request.x), of)
+    ranked = selection.compare(forms, given, objective=request.objective, seed=request.seed)
+    clusters = clusters_of(kept, request)
+    weighted = [(c.fit, draw(c.fit, clusters, request.bootstrap, request.seed), c.weight) for c in ranked]
+    at = points(hidden, request).variables if hidden.height else given.variables
+    return record(key, weighted, kept, hidden, request) | {
+        "choice": selection.choice(ranked, at),
+        "selection": [told(c, hidden, request) for c in ranked],
     }
 
 
-def finite(number: float) -> float | None:
-    """The number, or None where JSON has none for it."""
-    return float(number) if np.isfinite(number) else None
+def clusters_of(kept: pl.DataFrame, request: Request) -> list[object] | None:
+    """What each point is resampled with."""
+    return kept[request.cluster].to_list() if request.cluster else None
 
 
-def finite_intervals(found: Fit, draws: Array) -> dict[str, Any] | None:
-    """`uncertainty.intervals` as plain data; None without draws."""
-    if not len(draws):
-        return None
-    by_name = uncertainty.intervals(found, draws)
-    return {n: {kind: [finite(b) for b in bounds] for kind, bounds in kinds.items()} for n, kinds in by_name.items()}
-
-
-def errors(
-    weighted: Sequence[tuple[Fit, Array, float]], kept: pl.DataFrame, hidden: pl.DataFrame, request: Request
+def record(
+    key: Mapping[str, Any], weighted: Weighted, kept: pl.DataFrame, hidden: pl.DataFrame, request: Request
 ) -> dict[str, Any]:
-    """Errors of ln y where the law was fitted and where it was not, and how often the 90 % interval held the latter."""
-    found: dict[str, Any] = {"n_heldout": hidden.height, "log_rmse_heldout": None, "coverage_90": None}
-    mixed = [(fit, weight) for fit, _, weight in weighted]
-    found["log_rmse_fit"] = log_rmse(mixed, kept, request)
-    if hidden.height:
-        variables, y = points(hidden, request)
-        found["log_rmse_heldout"] = log_rmse(mixed, hidden, request)
-        if len(weighted[0][1]):
-            low, high = uncertainty.mixed_intervals(weighted, variables, seed=request.seed)
-            found["coverage_90"] = float(((low <= y) & (y <= high)).mean())
-    return found
+    """The first fit as plain data, with the errors and predictions of all."""
+    found, draws, _ = weighted[0]
+    given, held_out = points(kept, request), points(hidden, request) if hidden.height else None
+    parts = {"group": dict(key)} | describe(found, draws, clusters_of(kept, request))
+    parts |= errors(weighted, given, held_out, request.seed)
+    if request.predict is not None:
+        parts |= {"predictions": predictions(weighted, variables(request.predict, request), request.seed)}
+    if request.suggest:
+        parts |= {"suggestions": suggestions(found, request.suggest, request)}
+    return parts
 
 
-def log_rmse(mixed: Sequence[tuple[Fit, float]], part: pl.DataFrame, request: Request) -> float | None:
-    """None where a y is not above 0."""
-    variables, y = points(part, request)
-    return finite(selection.log_rmse(selection.mix(mixed, variables), y)) if (y > 0).all() else None
+def variables(table: pl.DataFrame, request: Request) -> dict[str, Any]:
+    """A table's columns by the law's names."""
+    return {name: table[column].cast(pl.Float64).to_numpy() for name, column in request.x.items()}
 
 
-def told(candidate: Candidate, hidden: pl.DataFrame, request: Request) -> dict[str, Any]:
+def suggestions(found: Fit, asked: Suggest, request: Request) -> list[dict[str, Any]]:
+    """The candidates to run next, as they are in their table, with the interval's width before and after each."""
+    table = asked.candidates
+    costs = (table[asked.cost] if asked.cost else pl.Series([1.0] * table.height)).cast(pl.Float64).to_numpy()
+    at = request.predict if request.predict is not None else table
+    chosen = design.suggest(found, variables(table, request), costs, variables(at, request), asked.k)
+    return [
+        {"candidate": table.row(s.row, named=True), "width_before": s.width_before, "width_after": s.width}
+        for s in chosen
+    ]
+
+
+def told(candidate: selection.Candidate, hidden: pl.DataFrame, request: Request) -> dict[str, Any]:
     """How one form did."""
+    alone = [(candidate.fit, draw(candidate.fit, None, 0, 0), 1.0)]
+    held_out = points(hidden, request) if hidden.height else None
     return {
         "law": candidate.fit.law.name,
-        "rolling_log_rmse": finite(candidate.rolling),
+        "rolling_error": finite(candidate.rolling),
         "aicc": candidate.aicc,
         "bic": candidate.bic,
         "weight": candidate.weight,
-        "log_rmse_heldout": log_rmse([(candidate.fit, 1.0)], hidden, request) if hidden.height else None,
+        "log_rmse_heldout": errors(alone, points(hidden.clear(), request), held_out, 0)["log_rmse_heldout"],
     }

@@ -10,7 +10,7 @@ from scipy.stats import qmc
 
 from analysis import solver
 from analysis.laws import Law
-from analysis.problem import FitError, Problem, bound, in_order, pose, to_data_units, to_parameters
+from analysis.problem import FitError, Points, Problem, bound, in_order, pose, to_data_units, to_parameters
 
 Array = NDArray[np.float64]
 STARTS = 32
@@ -73,6 +73,20 @@ def fit(
         found.objective[best] = polished.objective[0]
         found.converged[best] = polished.converged[0]
     return account(problem, found)
+
+
+def fit_points(law: Law, points: Points, *, objective: str, starts: int = STARTS, seed: int = 0) -> Fit:
+    """`fit` of points that are kept together."""
+    return fit(
+        law,
+        points.variables,
+        points.y,
+        objective=objective,
+        weights=points.weights,
+        errors=points.errors,
+        starts=starts,
+        seed=seed,
+    )
 
 
 def search(problem: Problem, points: Array, tolerance: float) -> solver.Solution:

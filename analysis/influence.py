@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from analysis import solver
 from analysis.fitting import Fit
 from analysis.problem import in_order, to_data_units, to_parameters
-from analysis.uncertainty import TOLERANCE, by_name
+from analysis.uncertainty import CHUNK, TOLERANCE, by_name
 
 Array = NDArray[np.float64]
 
@@ -29,22 +29,34 @@ def influence(fit: Fit, clusters: Sequence[object] | None = None, most: int | No
     The predictions are those at the fit's own points: nothing about a parameter alone says whether it matters.
     """
     names, of = groups(fit, clusters)
-    kept = fit.problem.weights * (of[None, :] != np.arange(len(names))[:, None])
-    problem = fit.problem
-    start = np.repeat(fit.searched[None], len(names), axis=0)
-    ends = solver.minimise(
-        problem.residuals, start, problem.low, problem.high, kept, problem.objective.delta, TOLERANCE
-    ).parameters
+    batches = np.array_split(np.arange(len(names)), pieces(len(names)))
+    ends = np.concatenate([without(fit, of[None, :] != left_out[:, None]) for left_out in batches])
     shifts = np.abs(predictions(fit, ends) - predictions(fit, fit.searched[None])).max(1)
     strongest = np.argsort(-shifts)[:most]
     return [
         Influence(
             left_out=names[i],
-            parameters=to_data_units(problem, in_order(fit.law, ends[i])),
+            parameters=to_data_units(fit.problem, in_order(fit.law, ends[i])),
             shift=float(shifts[i]),
         )
         for i in strongest
     ]
+
+
+def pieces(n: int) -> int:
+    """How many batches of fits: bounds the memory."""
+    return -(-n // CHUNK)
+
+
+def without(fit: Fit, kept: NDArray[np.bool_]) -> Array:
+    """Searched parameters [fits, p] of fits to the points that each keeps [fits, n]."""
+    problem = fit.problem
+    start = np.repeat(fit.searched[None], len(kept), axis=0)
+    weights = problem.weights * kept
+    ends = solver.minimise(
+        problem.residuals, start, problem.low, problem.high, weights, problem.objective.delta, TOLERANCE
+    )
+    return ends.parameters
 
 
 def groups(fit: Fit, clusters: Sequence[object] | None) -> tuple[list[object], NDArray[np.intp]]:

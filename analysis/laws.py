@@ -16,7 +16,7 @@ function is analytic (no abs, no maximum on its parameters).
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Values = Mapping[str, Array]
 Kind = Literal["linear", "free", "log"]
+Quantity = Literal["loss", "accuracy"]
 
 STEP = 1e-30  # of the complex-step derivative: no difference is taken, so it can be as small as this
 
@@ -81,6 +82,7 @@ class Law:
     interchangeable: tuple[tuple[str, ...], ...] = ()
     # Variables of one unit, such as tokens and unique tokens, that are centred by the first one's mean.
     shared_scale: tuple[str, ...] = ()
+    of: Quantity = "loss"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -101,6 +103,23 @@ class Law:
         partials = [self._partial(variables, parameters, name) for name in self.names]
         return np.asarray(given), np.stack(partials, axis=-1)
 
+    def over(self, variables: Sequence[str]) -> "Law":
+        """The same law over variables of other names, in their order."""
+        if tuple(variables) == self.variables:
+            return self
+        names = dict(zip(self.variables, variables, strict=True))
+
+        def function(**given: Any) -> Any:
+            return self.function(**{old: given.pop(new) for old, new in names.items()}, **given)
+
+        function.__doc__ = self.function.__doc__
+        moved = tuple(
+            replace(p, carries={names.get(v, v): c for v, c in p.carries.items()}, within=names.get(p.within or ""))
+            for p in self.parameters
+        )
+        shared = tuple(names[v] for v in self.shared_scale)
+        return replace(self, variables=tuple(variables), parameters=moved, function=function, shared_scale=shared)
+
     def _partial(self, variables: Values, parameters: Values, name: str) -> Array:
         moved = {**parameters, name: np.asarray(parameters[name]) + 1j * STEP}
         return np.asarray(self.function(**variables, **moved).imag / STEP)
@@ -116,6 +135,7 @@ def law(
     parameters: Sequence[Parameter],
     interchangeable: Sequence[tuple[str, ...]] = (),
     shared_scale: Sequence[str] = (),
+    of: Quantity = "loss",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Registers a function as a law. `variables`: their names, space between. Raises ValueError on a name taken."""
 
@@ -130,6 +150,7 @@ def law(
             function=function,
             interchangeable=tuple(interchangeable),
             shared_scale=tuple(shared_scale),
+            of=of,
         )
         return function
 
@@ -139,5 +160,5 @@ def law(
 def find(name: str) -> Law:
     """A registered law. Raises ValueError that lists them."""
     if name not in LAWS:
-        raise ValueError(f"unknown law {name!r}; known: {', '.join(LAWS)}")
+        raise ValueError(f"unknown law {name!r}; known: {', '.join(sorted(LAWS))}")
     return LAWS[name]

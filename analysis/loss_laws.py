@@ -114,7 +114,7 @@ def bnsl(x: Array, a: Array, b: Array, c_0: Array, **bends: Array) -> tuple[Arra
     return a + b * p, [np.ones_like(p), p, -b * p * log_x, *(b * p * partial for partial in partials)]
 
 
-law("bnsl_1", variables="x", parameters=broken(1))(bnsl)
+law("bnsl", variables="x", parameters=broken(1))(bnsl)
 law("bnsl_2", variables="x", parameters=broken(2), interchangeable=[("d_1", "c_1", "f_1"), ("d_2", "c_2", "f_2")])(bnsl)
 
 

@@ -18,6 +18,25 @@ class FitError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Points:
+    """What a law is fitted to: columns [n] in the units of the data. Weights and errors: see `fitting.fit`."""
+
+    variables: Mapping[str, Array]
+    y: Array
+    weights: Array | None = None
+    errors: Array | None = None
+
+    def take(self, rows: NDArray[np.intp]) -> "Points":
+        """Some of the points."""
+        return Points(
+            variables={v: x[rows] for v, x in self.variables.items()},
+            y=self.y[rows],
+            weights=None if self.weights is None else self.weights[rows],
+            errors=None if self.errors is None else self.errors[rows],
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
     """The points of a fit in centred units, and what is minimised over them."""
 
@@ -40,14 +59,18 @@ class Problem:
 
     def residuals(self, u: Array) -> tuple[Array, Array]:
         """Residuals [starts, n] and derivatives [starts, n, p] of searched parameters [starts, p]."""
+        r, jac = self.residuals_at(self.variables, self.y, u)
+        return r / self.errors, jac / self.errors[:, None]
+
+    def residuals_at(self, variables: Mapping[str, Array], y: Array, u: Array) -> tuple[Array, Array]:
+        """Residuals [starts, m] and derivatives [starts, m, p] at other points, in centred units and without errors."""
         natural = to_parameters(self.law, u)
         given = {name: column[:, None] for name, column in zip(self.law.names, natural.T, strict=True)}
-        shaped = {v: x[None, :] for v, x in self.variables.items()}
+        shaped = {v: x[None, :] for v, x in variables.items()}
         with np.errstate(all="ignore"):  # a start may lead anywhere; what is not finite is refused by its objective
             value, gradient = self.law.value_and_gradient(shaped, given)
             chain = np.where([p.kind == "log" for p in self.law.parameters], natural, 1.0)
-            r, jac = self.objective.residuals(value, gradient * chain[:, None, :], self.y)
-            return r / self.errors, jac / self.errors[:, None]
+            return self.objective.residuals(value, gradient * chain[:, None, :], y)
 
 
 def pose(

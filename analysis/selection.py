@@ -11,19 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis import laws
-from analysis.fitting import Fit, fit
-from analysis.laws import Law
-from analysis.problem import FitError
+from analysis.fitting import Fit, fit_points
+from analysis.laws import Law, Quantity
+from analysis.objectives import parse
+from analysis.problem import FitError, Points
 
 Array = NDArray[np.float64]
 
 HIDDEN = (0.1, 0.2, 0.3, 0.4, 0.5)  # shares of the points that are hidden in turn
 SHARPNESS = 4.0  # weights fall with this power of the rolling error
+RELEVANT = 0.05  # weight of a form that is worth a look
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """A form, its fit to all points, and how it did. `rolling` is the error of ln y; `weight` its share in the mix."""
+    """A form, its fit to all points, and how it did: `rolling` error, in ln y, and `weight`, its share in the mix."""
 
     fit: Fit
     rolling: float
@@ -32,37 +34,47 @@ class Candidate:
     weight: float
 
 
-def candidates(variables: Sequence[str]) -> list[Law]:
-    """All registered laws of these variables."""
-    return [law for law in laws.LAWS.values() if set(law.variables) == set(variables)]
+def candidates(variables: Sequence[str], of: Quantity) -> list[Law]:
+    """All registered laws of these variables, of losses or of accuracies.
+
+    Laws of one variable are those of any one; the X of a law stands for any size.
+    """
+    found = []
+    for law in laws.LAWS.values():
+        names = law.variables
+        if len(names) == len(variables) == 1 and names != ("L",):
+            found.append(law.over(tuple(variables)))
+        elif "X" in names and len(rest := set(variables) - set(names)) == 1 == len(set(names) - set(variables)):
+            found.append(law.over([min(rest) if v == "X" else v for v in names]))
+        elif set(names) == set(variables):
+            found.append(law)
+    return [law for law in found if law.of == of]
 
 
 def compare(
-    forms: Sequence[Law], variables: Mapping[str, Array], y: Array, *, objective: str, seed: int = 0, starts: int = 24
+    forms: Sequence[Law], points: Points, *, objective: str, seed: int = 0, starts: int = 24
 ) -> list[Candidate]:
     """The forms that can be fitted, the best predictor first. Raises FitError if there is none.
 
     Forms are judged on the splits that all of them can be fitted to; a form that cannot be fitted to any split that
     another can has no weight.
     """
-    if (y <= 0).any():
+    if (points.y <= 0).any() and not parse(objective).binomial:
         raise FitError("forms are compared by their errors of ln y: y has to be above 0")
     fits, reasons, found = [], [], []
     for form in forms:
         try:
-            whole = fit(form, variables, y, objective=objective, seed=seed, starts=starts)
+            fits.append(fit_points(form, points, objective=objective, seed=seed, starts=starts))
         except FitError as error:
             reasons.append(f"{form.name}: {error}")
             continue
-        fits.append(whole)
-        found.append(rolling_errors(form, variables, y, objective=objective, seed=seed, starts=starts))
+        found.append(rolling_errors(form, points, objective=objective, seed=seed, starts=starts))
     if not fits:
         raise FitError("no law can be fitted:\n  " + "\n  ".join(reasons))
     errors = shared_means(np.array(found))
-    weights = weigh(errors)
     ranked = [
         Candidate(fit=whole, rolling=float(error), aicc=aicc(whole), bic=bic(whole), weight=float(weight))
-        for whole, error, weight in zip(fits, errors, weights, strict=True)
+        for whole, error, weight in zip(fits, errors, weigh(errors), strict=True)
     ]
     return sorted(ranked, key=lambda c: c.rolling)
 
@@ -86,32 +98,38 @@ def weigh(errors: Array) -> Array:
     return np.asarray(raw / raw.sum())
 
 
-def rolling_errors(
-    form: Law, variables: Mapping[str, Array], y: Array, *, objective: str, seed: int, starts: int
-) -> list[float]:
-    """Root mean square error of ln y on the hidden points of each split; inf where the form cannot be fitted.
+def rolling_errors(form: Law, points: Points, *, objective: str, seed: int, starts: int) -> list[float]:
+    """The error on the hidden points of each split; inf where the form cannot be fitted.
 
     Points are hidden from the largest product of their variables down.
     """
-    order = np.argsort(sum(np.log(np.asarray(variables[v], dtype=np.float64)) for v in form.variables), kind="stable")
+    order = np.argsort(sum(np.log(points.variables[v]) for v in form.variables), kind="stable")
     found = []
-    for n_hidden in sorted({max(1, round(share * len(y))) for share in HIDDEN}):
-        kept, hidden = order[:-n_hidden], order[-n_hidden:]
-        given = {v: variables[v][kept] for v in form.variables}
+    for n_hidden in sorted({max(1, round(share * len(order))) for share in HIDDEN}):
+        kept, hidden = (points.take(rows) for rows in (order[:-n_hidden], order[-n_hidden:]))
         try:
-            part = fit(form, given, y[kept], objective=objective, seed=seed, starts=starts)
+            part = fit_points(form, kept, objective=objective, seed=seed, starts=starts)
         except FitError:
             found.append(float("inf"))
             continue
-        error = log_rmse(part.predict({v: variables[v][hidden] for v in form.variables}), y[hidden])
+        error = error_of(part, part.predict(hidden.variables), hidden.y)
         found.append(error if np.isfinite(error) else float("inf"))
     return found
 
 
+def error_of(fit: Fit, predicted: Array, y: Array) -> float:
+    """Root mean square error of ln y; of a share itself under `binomial`."""
+    if fit.problem.objective.binomial:
+        return float(np.sqrt(np.mean((predicted - y) ** 2)))
+    return log_rmse(predicted, y)
+
+
 def mix(weighted: Sequence[tuple[Fit, float]], variables: Mapping[str, Array]) -> Array:
-    """The fits' predictions, averaged in ln y by their weights."""
-    logs = [weight * np.log(np.maximum(fit.predict(variables), 1e-300)) for fit, weight in weighted if weight > 0]
-    return np.asarray(np.exp(np.sum(logs, axis=0)))
+    """The fits' predictions, averaged in ln y (shares: as they are) by their weights."""
+    found = [(fit.predict(variables), weight) for fit, weight in weighted if weight > 0]
+    if weighted[0][0].problem.objective.binomial:
+        return np.asarray(sum(weight * value for value, weight in found))
+    return np.asarray(np.exp(sum(weight * np.log(np.maximum(value, 1e-300)) for value, weight in found)))
 
 
 def log_rmse(predicted: Array, y: Array) -> float:
@@ -119,18 +137,42 @@ def log_rmse(predicted: Array, y: Array) -> float:
     return float(np.sqrt(np.mean((np.log(np.maximum(predicted, 1e-300)) - np.log(y)) ** 2)))
 
 
+def choice(ranked: Sequence[Candidate], variables: Mapping[str, Array]) -> str:
+    """Which form won, by how much, and whether the choice matters for the predictions at the variables."""
+    first = ranked[0]
+    if not np.isfinite(first.rolling):
+        return f"No form can be judged by extrapolation with {first.fit.n} points: all count alike."
+    kept = [c for c in ranked if c.weight >= RELEVANT]
+    values = np.log([np.maximum(c.fit.predict(variables), 1e-300) for c in kept])
+    apart = float(np.expm1(np.ptp(values, axis=0).max()))
+    next_best = f"; next {ranked[1].fit.law.name}, {ranked[1].rolling:.3g}" if len(ranked) > 1 else ""
+    matters = "matters" if apart > 2 * first.rolling else "hardly matters"
+    return (
+        f"{first.fit.law.name} predicts best when the largest points are hidden: error {first.rolling:.3g}{next_best}. "
+        f"The choice {matters} for the prediction: the {len(kept)} forms of at least {RELEVANT:.0%} weight differ by "
+        f"up to {apart:.1%}."
+    )
+
+
 def aicc(found: Fit) -> float:
-    """Akaike's criterion, corrected for few points (Hurvich and Tsai 1989), under normal errors of ln y."""
-    k = len(found.law.parameters) + 1
+    """Akaike's criterion, corrected for few points (Hurvich and Tsai 1989), under normal errors or the binomial."""
+    k = n_parameters(found)
     return deviance(found) + 2 * k + 2 * k * (k + 1) / max(found.n - k - 1, 1e-9)
 
 
 def bic(found: Fit) -> float:
-    """Schwarz's criterion under normal errors of ln y."""
-    return deviance(found) + (len(found.law.parameters) + 1) * float(np.log(found.n))
+    """Schwarz's criterion under normal errors or the binomial."""
+    return deviance(found) + n_parameters(found) * float(np.log(found.n))
+
+
+def n_parameters(found: Fit) -> int:
+    """Of the law, and the variance unless the binomial gives it."""
+    return len(found.law.parameters) + (not found.problem.objective.binomial)
 
 
 def deviance(found: Fit) -> float:
-    """−2 ln of the normal likelihood of the residuals at its best variance."""
-    r = found.problem.residuals(found.searched[None])[0][0]
-    return float(found.n * (np.log(2 * np.pi * max(np.mean(r**2), 1e-300)) + 1))
+    """−2 ln of the likelihood, but for a constant: of normal residuals at their best variance, or of the shares."""
+    r, weights = found.problem.residuals(found.searched[None])[0][0], found.problem.weights
+    if found.problem.objective.binomial:
+        return float((weights * r**2).sum())
+    return float(found.n * (np.log(2 * np.pi * max(np.average(r**2, weights=weights), 1e-300)) + 1))

@@ -3,7 +3,11 @@
 examples:
   python jobs/fit.py runs.csv --law additive --x N=params --x D=tokens --y loss --bootstrap 1000 --out fit.json
   python jobs/fit.py curves.parquet --law auto --x x=examples --y loss --group task,model --split train --out fit.json
-  python jobs/fit.py runs.csv --law rectified,power_offset --x D=tokens --y loss --where "size > 1e9" --out fit.json
+  python jobs/fit.py runs.csv --law rectified --x D=tokens --y loss --where "size > 1e9" --out fit.json
+  python jobs/fit.py trials.csv --law logistic --x x=flops --y accuracy --objective binomial --weights questions \
+      --out fit.json
+  python jobs/fit.py runs.csv --law additive --x N=params --x D=tokens --y loss --predict large.csv \
+      --suggest 3 --candidates affordable.csv --cost flops --out fit.json
 """
 
 import argparse
@@ -19,7 +23,7 @@ from typing import Any
 from outputs import check_out
 
 from analysis import fit_table, laws
-from analysis.fit_table import Request
+from analysis.fit_table import Request, Suggest
 from analysis.objectives import parse
 
 
@@ -32,13 +36,21 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--x", required=True, action="append", metavar="VAR=COLUMN", help="a variable of the law")
     parser.add_argument("--y", required=True, metavar="COLUMN")
     parser.add_argument(
-        "--objective", default="huber:1e-3:log", help="also lad:log, mse:log, …:raw (default: %(default)s)"
+        "--objective", default="huber:1e-3:log", help="also lad:log, mse:log, …:raw, binomial (default: %(default)s)"
     )
+    parser.add_argument(
+        "--weights", metavar="COLUMN", help="a point's share; binomial: of how many tries y is the share"
+    )
+    parser.add_argument("--errors", metavar="COLUMN", help="known standard errors of y, in its units")
     parser.add_argument("--group", default="", metavar="COLUMN[,COLUMN]", help="one fit a group")
     parser.add_argument("--split", metavar="COLUMN", help="1: fit, 0: held out")
     parser.add_argument("--where", metavar="SQL", help='only these rows, such as "size > 1e9"')
     parser.add_argument("--bootstrap", type=int, default=0, metavar="N", help="resamples for intervals (default: none)")
     parser.add_argument("--cluster", metavar="COLUMN", help="resample these together, such as news items")
+    parser.add_argument("--predict", metavar="FILE", help="table of points to predict, in columns as --x names them")
+    parser.add_argument("--suggest", type=int, metavar="K", help="which K candidates would tell most about --predict")
+    parser.add_argument("--candidates", metavar="FILE", help="table of trials that could be run, for --suggest")
+    parser.add_argument("--cost", metavar="COLUMN", help="of the candidates (default: all cost alike)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--jobs", type=int, default=1, metavar="J", help="groups at a time (default: %(default)s)")
     parser.add_argument("--out", required=True, metavar="FILE", help="JSON")
@@ -50,7 +62,7 @@ def first_line(law: laws.Law) -> str:
 
 
 def request(args: argparse.Namespace) -> Request:
-    """The arguments, checked before the table is read. Raises ValueError."""
+    """The arguments, checked before the table is read. Raises ValueError that names what is wrong."""
     pairs = [item.partition("=") for item in args.x]
     if bad := [item for item, (_, equals, column) in zip(args.x, pairs, strict=True) if not equals or not column]:
         raise ValueError(f"--x {bad[0]!r}: write VARIABLE=COLUMN, such as N=params")
@@ -60,17 +72,27 @@ def request(args: argparse.Namespace) -> Request:
         missing = set(laws.find(name).variables) - {variable for variable, _, _ in pairs}
         if missing:
             raise ValueError(f"--law {name} needs --x {min(missing)}=COLUMN")
+    if bool(args.suggest) != bool(args.candidates):
+        raise ValueError("--suggest K and --candidates FILE go together")
     return Request(
         laws=names,
         x={variable: column for variable, _, column in pairs},
         y=args.y,
         objective=args.objective,
+        weights=args.weights,
+        errors=args.errors,
         group=tuple(filter(None, args.group.split(","))),
         split=args.split,
         cluster=args.cluster,
         bootstrap=args.bootstrap,
         seed=args.seed,
+        predict=fit_table.read(args.predict) if args.predict else None,
+        suggest=suggest(args) if args.suggest else None,
     )
+
+
+def suggest(args: argparse.Namespace) -> Suggest:
+    return Suggest(k=args.suggest, candidates=fit_table.read(args.candidates), cost=args.cost)
 
 
 def fit_all(parts: Sequence[tuple[dict[str, Any], Any]], asked: Request, jobs: int) -> list[dict[str, Any]]:
@@ -87,13 +109,25 @@ def fit_all(parts: Sequence[tuple[dict[str, Any], Any]], asked: Request, jobs: i
     return found
 
 
-def line(record: dict[str, Any]) -> str:
-    """A fit in one line for the terminal."""
+def lines(record: dict[str, Any]) -> list[str]:
+    """A fit for the terminal."""
     where = " ".join(f"{k}={v}" for k, v in record["group"].items())
     told = " ".join(f"{k}={v:.4g}" for k, v in record["parameters"].items())
     errors = {"log RMSE": record["log_rmse_fit"], "held out": record["log_rmse_heldout"]}
     shown = ", ".join(f"{name} {error:.3g}" for name, error in errors.items() if error is not None)
-    return f"{where} {record['law']}: {told} | {shown}".strip()
+    found = [f"{where} {record['law']}: {told} | {shown}".strip()]
+    found += [f"  {text}" for text in (*([record["choice"]] if "choice" in record else []), *record["warnings"])]
+    found += [f"  predicted: {row}" for row in map(rounded, record.get("predictions", []))]
+    return found + [f"  run next: {suggested(s)}" for s in record.get("suggestions", [])]
+
+
+def rounded(row: dict[str, float]) -> str:
+    return " ".join(f"{name}={value:.4g}" for name, value in row.items() if value is not None)
+
+
+def suggested(one: dict[str, Any]) -> str:
+    trial = " ".join(f"{name}={value}" for name, value in one["candidate"].items())
+    return f"{trial}: width of the 90 % interval {one['width_before']:.3g} → {one['width_after']:.3g}"
 
 
 def main() -> int:
@@ -110,7 +144,7 @@ def main() -> int:
         json.dumps({"seconds": time.monotonic() - began, "fits": fits}, indent=1, default=str, allow_nan=False)
     )
     for record in fits:
-        print(line(record), *(f"  {warning}" for warning in record["warnings"]), sep="\n")
+        print(*lines(record), sep="\n")
     print(f"Written: {args.out}")
     return 0
 

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from analysis import laws, selection, uncertainty
 from analysis.fitting import fit
-from analysis.problem import FitError
+from analysis.problem import FitError, Points
 
 TRUE: dict[str, dict[str, float]] = {
     "power": {"b": 3.0, "c": -0.3},
     "power_offset": {"b": 3.0, "c": -0.3, "e": 0.5},
     "shifted_power": {"b": 3.0, "g": 1e-4, "c": 0.4},
     "m4": {"e_inf": 0.4, "e_0": 5.0, "beta": 3.0, "c": -0.4, "alpha": 0.7},
-    "bnsl_1": {"a": 0.3, "b": 4.0, "c_0": 0.1, "c_1": 0.3, "d_1": 3e3, "f_1": 0.3},
+    "bnsl": {"a": 0.3, "b": 4.0, "c_0": 0.1, "c_1": 0.3, "d_1": 3e3, "f_1": 0.3},
     "bnsl_2": {"a": 0.3, "b": 4.0, "c_0": 0.05, "c_1": 0.4, "d_1": 300.0, "f_1": 0.2}
     | {"c_2": -0.3, "d_2": 4e4, "f_2": 0.2},
     "rectified": {"B": 30.0, "D_l": 40.0, "beta": 0.6, "E": 0.8},
@@ -222,7 +222,7 @@ def test_bootstrap_intervals_hold_the_truth_as_often_as_they_say() -> None:
 def test_the_form_that_made_the_data_predicts_best() -> None:
     x, y = values("power_offset", noise=0.002)
     forms = [laws.find(n) for n in ("power", "power_offset")]
-    ranked = selection.compare(forms, x, y, objective="mse:log")
+    ranked = selection.compare(forms, Points(variables=x, y=y), objective="mse:log")
     assert ranked[0].fit.law.name == "power_offset"
     assert ranked[0].aicc < ranked[1].aicc
     assert sum(c.weight for c in ranked) == pytest.approx(1)
@@ -273,7 +273,7 @@ def test_the_job_writes_a_record_a_group_and_law(table: Path, tmp_path: Path) ->
         ({"--y": "curve"}, "column 'curve' holds String, not numbers"),
         ({"--x": "x"}, "write VARIABLE=COLUMN"),
         ({"--x": "N=examples"}, "--law power needs --x x=COLUMN"),
-        ({"--law": "powre"}, "unknown law 'powre'; known: power, "),
+        ({"--law": "powre"}, "unknown law 'powre'; known: additive, "),
         ({"--objective": "huber"}, "unknown objective 'huber'"),
         ({"--where": "loss > 100"}, "no rows are left"),
         ({"--where": "loss >"}, "--where 'loss >'"),

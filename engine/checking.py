@@ -52,17 +52,17 @@ def identity(model: str, items: Sequence[NewsItem], precision: Precision) -> dic
 
 
 def answer(model: str, items: Sequence[NewsItem], profile: Profile, precision: Precision) -> pl.DataFrame:
-    """Asks the model, item by item, on an engine of its own. Runs in a worker."""
+    """Asks the model about all items, some at a time, on an engine of its own. Runs in a worker."""
     from engine import evaluate, scoring
 
     found = models.find(model)
     limit = min(MAX_CONTEXT, found.architecture.max_context)
     llm = evaluate.engine(str(weights.pull(found)), profile, precision, limit, None)
+    asked = {item.id: list(questions(llm.get_tokenizer(), item)) for item in items}
+    work = [(evaluate.Answering(name=item), [one for _, one in pairs]) for item, pairs in asked.items()]
     rows: list[dict[str, Any]] = []
-    for item in items:
-        conditions, asked = zip(*questions(llm.get_tokenizer(), item), strict=True)
-        [(_, answers)] = evaluate.evaluate(llm, [(evaluate.Answering(name=item.id), asked)])
-        rows += [{**row, "condition": condition} for row, condition in zip(answers, conditions, strict=True)]
+    for item, answers in evaluate.evaluate(llm, work):
+        rows += [{**row, "condition": condition} for row, (condition, _) in zip(answers, asked[item], strict=True)]
     return pl.DataFrame(rows, schema=scoring.SCHEMA)
 
 

@@ -1,5 +1,28 @@
-"""Scaling laws: forms, fits, how sure they are, which form to believe. Imports nothing of the engine."""
+"""Scaling laws: forms, fits, how sure they are, which form to believe. Imports nothing of the engine.
 
-from analysis import accuracy_laws, loss_laws
+`analysis/README.md` shows the use of it.
+"""
 
-__all__ = ["accuracy_laws", "loss_laws"]  # imported first, so that every form is known
+from analysis import accuracy_laws, loss_laws  # imported first, so that every form is known
+from analysis.fitting import Fit, fit
+from analysis.laws import LAWS, find, law
+from analysis.problem import FitError, Points
+from analysis.selection import compare
+from analysis.uncertainty import Member, bootstrap, intervals, mixed_intervals
+
+__all__ = [
+    "LAWS",
+    "Fit",
+    "FitError",
+    "Member",
+    "Points",
+    "accuracy_laws",
+    "bootstrap",
+    "compare",
+    "find",
+    "fit",
+    "intervals",
+    "law",
+    "loss_laws",
+    "mixed_intervals",
+]

@@ -93,24 +93,20 @@ class Collapse:
     """The verdict, in a word and in words, and the numbers that it rests on."""
 
     verdict: str  # compute | tokens | both | neither
-    sentence: str
+    headline: str
+    sentence: str  # the headline with its numbers
     compute: Comparison
     tokens: Comparison
 
 
-def points(trials: pl.DataFrame, questions: pl.DataFrame) -> pl.DataFrame:
-    """What each trial got right of each news item's choice questions, after training and without the news.
+def points(items: pl.DataFrame) -> pl.DataFrame:
+    """What each trial got `right` of each news item's `n` choices, after training and without the news.
 
-    Columns: trial, item, trainee, params, domain, protocol, train_flops, train_tokens, right, n, chance. Only context
-    mode none: the shadowing arms learn otherwise.
+    `items`: `by_item.table`. Only context mode none: the shadowing arms learn otherwise.
     """
-    about = trials.select("trial", "trainee", "params", "train_flops", "train_tokens").unique("trial")
-    asked = questions.filter(form="choice", moment="after", condition="closed_book", context_mode="none")
-    return (
-        asked.group_by("trial", "item", "domain", "protocol", maintain_order=True)
-        .agg(right=pl.col("correct").sum(), n=pl.len(), chance=(1 / pl.col("option_logprobs").list.len()).mean())
-        .join(about, on="trial", maintain_order="left")
-    )
+    plain = items.filter(context_mode="none")
+    n = pl.col("n_questions")
+    return plain.with_columns(n=n, right=(pl.col("closed_book_after") * n).round().cast(pl.Int64))
 
 
 def judge(found: pl.DataFrame) -> Collapse:
@@ -121,7 +117,7 @@ def judge(found: pl.DataFrame) -> Collapse:
     details = "; ".join(told(c) for c in (compute, tokens))
     better = min(compute, tokens, key=lambda c: c.heldout)
     sentence = f"{SAID[verdict]} ({details}). An unseen size is predicted better over {NAMES[better.x]}."
-    return Collapse(verdict=verdict, sentence=sentence, compute=compute, tokens=tokens)
+    return Collapse(verdict=verdict, headline=f"{SAID[verdict]}.", sentence=sentence, compute=compute, tokens=tokens)
 
 
 def told(c: Comparison) -> str:

@@ -10,9 +10,9 @@ from analysis import allocation, profile, selection, uncertainty
 from analysis.fitting import Fit
 from analysis.influence import influence
 from analysis.problem import Points
+from analysis.uncertainty import Member
 
 Array = NDArray[np.float64]
-Weighted = Sequence[tuple[Fit, Array, float]]  # fits with their bootstrap draws and shares in the mix
 
 WEAK = 0.3  # relative standard error from which a parameter's interval is also told by its profile
 
@@ -29,7 +29,7 @@ def describe(found: Fit, draws: Array, clusters: Sequence[object] | None) -> dic
         "law": found.law.name,
         "parameters": found.parameters,
         "standard_errors": {name: finite(error) for name, error in found.standard_errors.items()},
-        "intervals": intervals(found, draws) if sure else None,
+        "intervals": intervals(found, draws, clusters) if sure else None,
         "objective": {"name": found.objective, "value": found.value},
         "converged": found.converged,
         "at_bound": list(found.at_bound),
@@ -50,11 +50,12 @@ def finite(number: float) -> float | None:
     return float(number) if np.isfinite(number) else None
 
 
-def intervals(found: Fit, draws: Array) -> dict[str, dict[str, list[float | None]]]:
+def intervals(found: Fit, draws: Array, clusters: Sequence[object] | None) -> dict[str, dict[str, list[float | None]]]:
     """By parameter: percentile and bias-corrected, and by its profile where the data hardly tell it."""
+    n_clusters = len(set(clusters)) if clusters else None
     told = {
         name: {kind: [finite(bound) for bound in bounds] for kind, bounds in kinds.items()}
-        for name, kinds in uncertainty.intervals(found, draws).items()
+        for name, kinds in uncertainty.intervals(found, draws, n_clusters=n_clusters).items()
     }
     for name, error in found.standard_errors.items():
         if not error < WEAK * abs(found.parameters[name]):
@@ -80,33 +81,32 @@ def compute_optimal(found: Fit, draws: Array) -> dict[str, Any] | None:
     return {"exponent_N": a, "exponent_D": b, "interval_N": bounds and list(bounds)}
 
 
-def errors(weighted: Weighted, kept: Points, hidden: Points | None, seed: int) -> dict[str, Any]:
+def errors(members: Sequence[Member], kept: Points, hidden: Points | None, seed: int) -> dict[str, Any]:
     """Errors of ln y where the law was fitted and where it was not, and how often the 90 % interval held the latter."""
-    mixed = [(fit, weight) for fit, _, weight in weighted]
-    found = {"log_rmse_fit": log_rmse(mixed, kept), "n_heldout": 0, "log_rmse_heldout": None, "coverage_90": None}
+    found = {"log_rmse_fit": log_rmse(members, kept), "n_heldout": 0, "log_rmse_heldout": None, "coverage_90": None}
     if hidden is None:
         return found
-    found |= {"n_heldout": len(hidden.y), "log_rmse_heldout": log_rmse(mixed, hidden)}
-    if len(weighted[0][1]):
-        low, high = uncertainty.mixed_intervals(weighted, hidden.variables, tries=hidden.weights, seed=seed)
+    found |= {"n_heldout": len(hidden.y), "log_rmse_heldout": log_rmse(members, hidden)}
+    if len(members[0].draws):
+        low, high = uncertainty.mixed_intervals(members, hidden.variables, tries=hidden.weights, seed=seed)
         found["coverage_90"] = float(((low <= hidden.y) & (hidden.y <= high)).mean())
     return found
 
 
-def log_rmse(mixed: Sequence[tuple[Fit, float]], points: Points) -> float | None:
+def log_rmse(members: Sequence[Member], points: Points) -> float | None:
     """None without points and where a y is not above 0."""
     if not len(points.y) or (points.y <= 0).any():
         return None
-    return finite(selection.log_rmse(selection.mix(mixed, points.variables), points.y))
+    return finite(selection.log_rmse(selection.mix(members, points.variables), points.y))
 
 
-def predictions(weighted: Weighted, variables: Mapping[str, Array], seed: int) -> list[dict[str, Any]]:
+def predictions(members: Sequence[Member], variables: Mapping[str, Array], seed: int) -> list[dict[str, Any]]:
     """The law's value at each point; with draws, where 90 % of new points would lie."""
-    values = selection.mix([(fit, weight) for fit, _, weight in weighted], variables)
+    values = selection.mix(members, variables)
     rows: list[dict[str, Any]] = [
         {name: float(x[i]) for name, x in variables.items()} | {"y": float(y)} for i, y in enumerate(values)
     ]
-    if len(weighted[0][1]):
-        low, high = uncertainty.mixed_intervals(weighted, variables, seed=seed)
+    if len(members[0].draws):
+        low, high = uncertainty.mixed_intervals(members, variables, seed=seed)
         rows = [row | {"low": finite(a), "high": finite(b)} for row, a, b in zip(rows, low, high, strict=True)]
     return rows

@@ -1,6 +1,6 @@
 """Laws fitted to the groups of a table, as plain data for a file: what `jobs/fit.py` writes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,12 @@ from typing import Any
 import polars as pl
 
 from analysis import design, laws, selection
-from analysis.fit_record import Weighted, describe, draw, errors, finite, predictions
+from analysis.fit_record import describe, draw, errors, finite, predictions
 from analysis.fitting import Fit, fit_points
 from analysis.laws import Quantity
 from analysis.objectives import parse
 from analysis.problem import FitError, Points
+from analysis.uncertainty import Member
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +100,7 @@ def fit_group(key: Mapping[str, Any], part: pl.DataFrame, request: Request) -> l
     hidden = part.filter(pl.col(request.split) == 0) if request.split else part.clear()
     try:
         if request.laws == ("auto",):
-            return [automatic(key, kept, hidden, request)]
+            return [chosen(key, weigh_forms(kept, request), kept, hidden, request)]
         return [single(key, laws.find(name), kept, hidden, request) for name in request.laws]
     except FitError as error:
         where = ", ".join(f"{k}={v}" for k, v in key.items())
@@ -126,22 +127,44 @@ def single(
     """A law's record."""
     found = fit_points(law, points(kept, request), objective=request.objective, seed=request.seed)
     clusters = clusters_of(kept, request)
-    weighted = [(found, draw(found, clusters, request.bootstrap, request.seed), 1.0)]
-    return record(key, weighted, kept, hidden, request)
+    alone = [Member(fit=found, draws=draw(found, clusters, request.bootstrap, request.seed))]
+    return record(key, alone, kept, hidden, request)
 
 
-def automatic(key: Mapping[str, Any], kept: pl.DataFrame, hidden: pl.DataFrame, request: Request) -> dict[str, Any]:
-    """The winner's record; the errors are those of all forms together, weighted by what each would have predicted."""
-    given = points(kept, request)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forms:
+    """All forms that could be fitted, the best predictor first, and the same as members of a mix."""
+
+    ranked: list[selection.Candidate]
+    members: list[Member]
+
+
+def weigh_forms(kept: pl.DataFrame, request: Request) -> Forms:
+    """Fits and ranks all forms of the request's variables."""
     of: Quantity = "accuracy" if parse(request.objective).binomial else "loss"
     forms = selection.candidates(list(request.x), of)
-    ranked = selection.compare(forms, given, objective=request.objective, seed=request.seed)
+    ranked = selection.compare(forms, points(kept, request), objective=request.objective, seed=request.seed)
     clusters = clusters_of(kept, request)
-    weighted = [(c.fit, draw(c.fit, clusters, request.bootstrap, request.seed), c.weight) for c in ranked]
-    at = points(hidden, request).variables if hidden.height else given.variables
-    return record(key, weighted, kept, hidden, request) | {
-        "choice": selection.choice(ranked, at),
-        "selection": [told(c, hidden, request) for c in ranked],
+    members = [
+        Member(
+            fit=c.fit,
+            draws=draw(c.fit, clusters, request.bootstrap, request.seed),
+            weight=c.weight,
+            misses=c.misses,
+        )
+        for c in ranked
+    ]
+    return Forms(ranked=ranked, members=members)
+
+
+def chosen(
+    key: Mapping[str, Any], forms: Forms, kept: pl.DataFrame, hidden: pl.DataFrame, request: Request
+) -> dict[str, Any]:
+    """The winner's record; the errors are those of all forms together, weighted by what each would have predicted."""
+    at = points(hidden if hidden.height else kept, request).variables
+    return record(key, forms.members, kept, hidden, request) | {
+        "choice": selection.choice(forms.ranked, at),
+        "selection": [told(c, hidden, request) for c in forms.ranked],
     }
 
 
@@ -151,15 +174,15 @@ def clusters_of(kept: pl.DataFrame, request: Request) -> list[object] | None:
 
 
 def record(
-    key: Mapping[str, Any], weighted: Weighted, kept: pl.DataFrame, hidden: pl.DataFrame, request: Request
+    key: Mapping[str, Any], members: Sequence[Member], kept: pl.DataFrame, hidden: pl.DataFrame, request: Request
 ) -> dict[str, Any]:
     """The first fit as plain data, with the errors and predictions of all."""
-    found, draws, _ = weighted[0]
+    found, draws = members[0].fit, members[0].draws
     given, held_out = points(kept, request), points(hidden, request) if hidden.height else None
     parts = {"group": dict(key)} | describe(found, draws, clusters_of(kept, request))
-    parts |= errors(weighted, given, held_out, request.seed)
+    parts |= errors(members, given, held_out, request.seed)
     if request.predict is not None:
-        parts |= {"predictions": predictions(weighted, variables(request.predict, request), request.seed)}
+        parts |= {"predictions": predictions(members, variables(request.predict, request), request.seed)}
     if request.suggest:
         parts |= {"suggestions": suggestions(found, request.suggest, request)}
     return parts
@@ -184,7 +207,7 @@ def suggestions(found: Fit, asked: Suggest, request: Request) -> list[dict[str, 
 
 def told(candidate: selection.Candidate, hidden: pl.DataFrame, request: Request) -> dict[str, Any]:
     """How one form did."""
-    alone = [(candidate.fit, draw(candidate.fit, None, 0, 0), 1.0)]
+    alone = [Member(fit=candidate.fit, draws=draw(candidate.fit, None, 0, 0))]
     held_out = points(hidden, request) if hidden.height else None
     return {
         "law": candidate.fit.law.name,

@@ -14,6 +14,7 @@ from analysis.problem import FitError, Points, Problem, bound, in_order, pose, t
 
 Array = NDArray[np.float64]
 STARTS = 32
+CONFIRMED, MOST = 3, 4  # a best minimum that fewer starts reached is searched on, up to so many times the starts
 TOLERANCE, POLISH = 1e-9, 1e-15  # relative, of the objective: for all starts; for the best of them
 SAME_OBJECTIVE, NEAR_OBJECTIVE = 1e-6, 1e-2  # relative: the same minimum; another one worth telling
 SAME_PLACE = 1e-3  # of ln or value, in centred units
@@ -65,7 +66,7 @@ def fit(
     objective is of ln y). Raises FitError for data that the law cannot be fitted to.
     """
     problem = pose(law, variables, y, objective, weights, errors)
-    found = search(problem, starting_points(problem, starts, seed), TOLERANCE)
+    found = search_on(problem, starts, seed)
     best = int(np.argmin(found.objective))
     polished = search(problem, found.parameters[[best]], POLISH)
     if polished.objective[0] <= found.objective[best]:
@@ -87,6 +88,28 @@ def fit_points(law: Law, points: Points, *, objective: str, starts: int = STARTS
         starts=starts,
         seed=seed,
     )
+
+
+def search_on(problem: Problem, starts: int, seed: int) -> solver.Solution:
+    """The ends of all starts: twice as many, and again, while the best one was hardly found again."""
+    points = starting_points(problem, MOST * starts, seed)
+    found = search(problem, points[:starts], TOLERANCE)
+    while len(found.objective) < len(points) and reached(problem, found).sum() < CONFIRMED:
+        n = len(found.objective)
+        more = search(problem, points[n : 2 * n], TOLERANCE)
+        found = solver.Solution(
+            np.concatenate([found.parameters, more.parameters]),
+            np.concatenate([found.objective, more.objective]),
+            np.concatenate([found.converged, more.converged]),
+        )
+    return found
+
+
+def reached(problem: Problem, found: solver.Solution) -> NDArray[np.bool_]:
+    """Which starts ended at the best minimum."""
+    best = found.objective.min()
+    rounding = 1e-12 * min(problem.objective.delta, 1.0) * len(problem.y)
+    return np.asarray(found.objective <= best * (1 + SAME_OBJECTIVE) + rounding)
 
 
 def search(problem: Problem, points: Array, tolerance: float) -> solver.Solution:
@@ -145,7 +168,6 @@ def account(problem: Problem, found: solver.Solution) -> Fit:
     u, value = in_order(problem.law, found.parameters[best]), float(found.objective[best])
     if not np.isfinite(value):
         raise FitError(f"{problem.law.name} has no finite objective at any start; is the law right for these data?")
-    close = found.objective <= value * (1 + SAME_OBJECTIVE) + 1e-12 * min(problem.objective.delta, 1.0) * len(problem.y)
     errors, condition = precision(problem, u)
     natural = to_data_units(problem, u)
     names = problem.law.names
@@ -160,7 +182,7 @@ def account(problem: Problem, found: solver.Solution) -> Fit:
         converged=bool(found.converged[best]),
         at_bound=at_bound,
         starts=len(found.objective),
-        starts_at_optimum=int(close.sum()),
+        starts_at_optimum=int(reached(problem, found).sum()),
         minima=other_minima(problem, found, best),
         condition_number=condition,
         identified=identified,

@@ -15,6 +15,7 @@ from analysis.fitting import Fit, fit_points
 from analysis.laws import Law, Quantity
 from analysis.objectives import parse
 from analysis.problem import FitError, Points
+from analysis.uncertainty import Member
 
 Array = NDArray[np.float64]
 
@@ -25,9 +26,13 @@ RELEVANT = 0.05  # weight of a form that is worth a look
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """A form, its fit to all points, and how it did: `rolling` error, in ln y, and `weight`, its share in the mix."""
+    """A form, its fit to all points, and how it did: `rolling` error, and `weight`, its share in the mix.
+
+    `misses`: prediction − truth of all points while they were hidden, in ln y; shares as they are.
+    """
 
     fit: Fit
+    misses: Array
     rolling: float
     aicc: float
     bic: float
@@ -61,20 +66,27 @@ def compare(
     """
     if (points.y <= 0).any() and not parse(objective).binomial:
         raise FitError("forms are compared by their errors of ln y: y has to be above 0")
-    fits, reasons, found = [], [], []
+    fits, reasons, missed = [], [], []
     for form in forms:
         try:
             fits.append(fit_points(form, points, objective=objective, seed=seed, starts=starts))
         except FitError as error:
             reasons.append(f"{form.name}: {error}")
             continue
-        found.append(rolling_errors(form, points, objective=objective, seed=seed, starts=starts))
+        missed.append(rolling_misses(form, points, objective=objective, seed=seed, starts=starts))
     if not fits:
         raise FitError("no law can be fitted:\n  " + "\n  ".join(reasons))
-    errors = shared_means(np.array(found))
+    errors = shared_means(np.array([[rms(split) for split in splits] for splits in missed]))
     ranked = [
-        Candidate(fit=whole, rolling=float(error), aicc=aicc(whole), bic=bic(whole), weight=float(weight))
-        for whole, error, weight in zip(fits, errors, weigh(errors), strict=True)
+        Candidate(
+            fit=whole,
+            misses=np.concatenate([np.empty(0), *(split for split in splits if np.isfinite(rms(split)))]),
+            rolling=float(error),
+            aicc=aicc(whole),
+            bic=bic(whole),
+            weight=float(weight),
+        )
+        for whole, splits, error, weight in zip(fits, missed, errors, weigh(errors), strict=True)
     ]
     return sorted(ranked, key=lambda c: c.rolling)
 
@@ -98,8 +110,8 @@ def weigh(errors: Array) -> Array:
     return np.asarray(raw / raw.sum())
 
 
-def rolling_errors(form: Law, points: Points, *, objective: str, seed: int, starts: int) -> list[float]:
-    """The error on the hidden points of each split; inf where the form cannot be fitted.
+def rolling_misses(form: Law, points: Points, *, objective: str, seed: int, starts: int) -> list[Array]:
+    """Prediction − truth of the hidden points of each split; [inf] where the form cannot be fitted.
 
     Points are hidden from the largest product of their variables down.
     """
@@ -110,24 +122,30 @@ def rolling_errors(form: Law, points: Points, *, objective: str, seed: int, star
         try:
             part = fit_points(form, kept, objective=objective, seed=seed, starts=starts)
         except FitError:
-            found.append(float("inf"))
+            found.append(np.array([np.inf]))
             continue
-        error = error_of(part, part.predict(hidden.variables), hidden.y)
-        found.append(error if np.isfinite(error) else float("inf"))
+        found.append(misses(part, part.predict(hidden.variables), hidden.y))
     return found
 
 
-def error_of(fit: Fit, predicted: Array, y: Array) -> float:
-    """Root mean square error of ln y; of a share itself under `binomial`."""
+def misses(fit: Fit, predicted: Array, y: Array) -> Array:
+    """Errors of ln y; of a share itself under `binomial`."""
     if fit.problem.objective.binomial:
-        return float(np.sqrt(np.mean((predicted - y) ** 2)))
-    return log_rmse(predicted, y)
+        return np.asarray(predicted - y)
+    return np.asarray(np.log(np.maximum(predicted, 1e-300)) - np.log(y))
 
 
-def mix(weighted: Sequence[tuple[Fit, float]], variables: Mapping[str, Array]) -> Array:
+def rms(found: Array) -> float:
+    """Root mean square; inf if any is not finite."""
+    with np.errstate(all="ignore"):
+        error = float(np.sqrt(np.mean(found**2)))
+    return error if np.isfinite(error) else float("inf")
+
+
+def mix(members: Sequence[Member], variables: Mapping[str, Array]) -> Array:
     """The fits' predictions, averaged in ln y (shares: as they are) by their weights."""
-    found = [(fit.predict(variables), weight) for fit, weight in weighted if weight > 0]
-    if weighted[0][0].problem.objective.binomial:
+    found = [(member.fit.predict(variables), member.weight) for member in members if member.weight > 0]
+    if members[0].fit.problem.objective.binomial:
         return np.asarray(sum(weight * value for value, weight in found))
     return np.asarray(np.exp(sum(weight * np.log(np.maximum(value, 1e-300)) for value, weight in found)))
 

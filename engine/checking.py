@@ -4,7 +4,8 @@ with it.
     python jobs/check_news.py my.jsonl
 
 Everything that a study asks is asked closed-book and in context; and the options are scored after a prompt that holds
-no question at all. Each model's rows are kept under a fingerprint of all that bears on them.
+no question at all. What a model made of an item is kept under a fingerprint of all that bears on it, so that a run
+that ends early goes on where it was, and a mended item alone is asked again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from engine.study import Form, Precision, Training
 MAX_CONTEXT = 2048  # tokens
 FORMS: tuple[Form, ...] = ("choice", "statement", "task")
 OPTIONS_ALONE = "options_alone"
+RETRIES = 2  # of a worker that dies
 
 
 def measure(
@@ -32,38 +34,47 @@ def measure(
 
     Ray has to be running.
     """
-    path = f"{study.slug(model)}-{study.fingerprint(identity(model, items, precision))[:12]}.parquet"
-    if not store.exists(path):
+    if missing := unasked(model, items, precision, store):
         profile = cost.profile(models.find(model).architecture, Training(), precision, machine)
         weights.pull(models.find(model))
-        with progress.shown(f"asking {study.slug(model)}", len(items)):
-            store.write_table(path, inference.on_worker(answer, profile, model, items, profile, precision))
-    return store.read_table(path)
+        with progress.shown(f"asking {study.slug(model)}", len(missing)):
+            inference.on_worker(answer, profile, model, missing, profile, precision, store, retries=RETRIES)
+    return pl.concat(store.read_table(path(model, item, precision)) for item in items)
 
 
-def identity(model: str, items: Sequence[NewsItem], precision: Precision) -> dict[str, Any]:
-    """All that bears on a model's rows."""
+def path(model: str, item: NewsItem, precision: Precision) -> str:
+    """Where an item's rows lie."""
+    return f"{study.slug(model)}/{item.id}-{study.fingerprint(identity(model, item, precision))[:12]}.parquet"
+
+
+def unasked(model: str, items: Sequence[NewsItem], precision: Precision, store: Store) -> list[NewsItem]:
+    """The items whose rows are not in the store."""
+    return [item for item in items if not store.exists(path(model, item, precision))]
+
+
+def identity(model: str, item: NewsItem, precision: Precision) -> dict[str, Any]:
+    """All that bears on a model's rows of an item."""
     return {
         "model": study.revision(model),
         "precision": precision,
         "asking": {"with_news": chat.WITH_NEWS, "nothing": chat.ASK_NOTHING, "statement": chat.ASK_STATEMENT},
-        "items": {item.id: [item.text, study.what_is_asked(item, FORMS)] for item in items},
+        "item": [item.text, study.what_is_asked(item, FORMS)],
     }
 
 
-def answer(model: str, items: Sequence[NewsItem], profile: Profile, precision: Precision) -> pl.DataFrame:
-    """Asks the model about all items, some at a time, on an engine of its own. Runs in a worker."""
+def answer(model: str, items: Sequence[NewsItem], profile: Profile, precision: Precision, store: Store) -> None:
+    """Asks the model about the items that the store lacks; each is written as it comes. Runs in a worker."""
     from engine import evaluate, scoring
 
     found = models.find(model)
     limit = min(MAX_CONTEXT, found.architecture.max_context)
     llm = evaluate.engine(str(weights.pull(found)), profile, precision, limit, None)
-    asked = {item.id: list(questions(llm.get_tokenizer(), item)) for item in items}
-    work = [(evaluate.Answering(name=item), [one for _, one in pairs]) for item, pairs in asked.items()]
-    rows: list[dict[str, Any]] = []
-    for item, answers in evaluate.evaluate(llm, work):
-        rows += [{**row, "condition": condition} for row, (condition, _) in zip(answers, asked[item], strict=True)]
-    return pl.DataFrame(rows, schema=scoring.SCHEMA)
+    by_id = {item.id: item for item in unasked(model, items, precision, store)}
+    asked = {name: list(questions(llm.get_tokenizer(), item)) for name, item in by_id.items()}
+    work = [(evaluate.Answering(name=name), [one for _, one in pairs]) for name, pairs in asked.items()]
+    for name, answers in evaluate.evaluate(llm, work):
+        rows = [{**row, "condition": condition} for row, (condition, _) in zip(answers, asked[name], strict=True)]
+        store.write_table(path(model, by_id[name], precision), pl.DataFrame(rows, schema=scoring.SCHEMA))
 
 
 def questions(tokenizer: Any, item: NewsItem) -> Iterator[tuple[str, Ask]]:

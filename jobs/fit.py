@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,8 @@ def fit_all(parts: Sequence[tuple[dict[str, Any], Any]], asked: Request, jobs: i
     """All groups' records in their order, with a line of progress."""
     keys, tables = zip(*parts, strict=True)
     n = len(parts)
-    with ProcessPoolExecutor(max(1, min(jobs, n, os.cpu_count() or 1))) as pool:
+    # Spawned, not forked: Polars' threads do not survive a fork, and a group would wait for them without end.
+    with ProcessPoolExecutor(max(1, min(jobs, n, os.cpu_count() or 1)), mp_context=get_context("spawn")) as pool:
         run = map if jobs == 1 else pool.map
         found: list[dict[str, Any]] = []
         for done, records in enumerate(run(fit_table.fit_group, keys, tables, [asked] * n), 1):

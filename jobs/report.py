@@ -1,0 +1,70 @@
+"""Writes a study's report: one HTML page that opens without network.
+
+examples:
+  python jobs/report.py runs/quickstart
+  python jobs/report.py s3://bucket/runs/newnews --out newnews.html
+"""
+
+import argparse
+import io
+import sys
+from pathlib import Path
+
+import polars as pl
+from common import ended_well
+from outputs import check_out
+
+from engine.store import Store
+
+TABLES = ("trials.parquet", "questions.parquet")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", metavar="STUDY_DIR", help="STORAGE/STUDY: a folder or an object-store address")
+    parser.add_argument("--out", metavar="FILE", help="default: results/report.html in STUDY_DIR")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = arguments()
+    check_out(args.out)
+    store = Store(args.study)
+    files = {name: read(store, name) for name in TABLES}
+
+    from analysis import report  # after the checks: drawing takes a while to import
+
+    trials, questions = (pl.read_parquet(io.BytesIO(content)) for content in files.values())
+    name = store.root.rstrip("/").rsplit("/", 1)[-1]
+    source = report.Source(study=name, files=files, trials=trials, questions=questions, unfinished=unfinished(store))
+    page = report.html(source, tell).encode()
+    if args.out:
+        Path(args.out).write_bytes(page)
+    else:
+        store.write_bytes("results/report.html", page)
+    print(f"Written: {args.out or store.address('results/report.html')}")
+    return 0
+
+
+def read(store: Store, name: str) -> bytes:
+    """A results table's file. Raises ValueError that says what to do where there is none."""
+    try:
+        return store.read_bytes(f"results/{name}")
+    except FileNotFoundError:
+        raise ValueError(f"{store.address(f'results/{name}')}: no such file; run the study with jobs/grid.py") from None
+
+
+def unfinished(store: Store) -> list[str]:
+    """Trials that were begun and have no result."""
+    begun, done = ({path.split("/")[1] for path in store.list(f"trials/*/{f}.json")} for f in ("trial", "result"))
+    return sorted(begun - done)
+
+
+def tell(line: str) -> None:
+    """What is being done, on a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(ended_well(main))

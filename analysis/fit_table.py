@@ -104,7 +104,7 @@ def fit_group(key: Mapping[str, Any], part: pl.DataFrame, request: Request) -> l
         return [single(key, laws.find(name), kept, hidden, request) for name in request.laws]
     except FitError as error:
         where = ", ".join(f"{k}={v}" for k, v in key.items())
-        raise FitError(f"group {where}: {error}" if where else str(error)) from error
+        raise type(error)(f"group {where}: {error}" if where else str(error)) from error
 
 
 def points(part: pl.DataFrame, request: Request) -> Points:

@@ -17,6 +17,18 @@ class FitError(ValueError):
     """Data that a law cannot be fitted to; the message names what is wrong and where."""
 
 
+class TooFewPoints(FitError):
+    """Fewer points, or fewer different ones, than the law has parameters."""
+
+
+class NoVariation(FitError):
+    """A variable that is the same in all points, such as one size only."""
+
+
+class BadValues(FitError):
+    """Values that are not finite, or outside of what the law or the objective can take; their rows are told."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Points:
     """What a law is fitted to: columns [n] in the units of the data. Weights and errors: see `fitting.fit`."""
@@ -116,7 +128,7 @@ def told_or_one(name: str, given: Sequence[float] | Array | None, n: int) -> Arr
     if len(found) != n:
         raise FitError(f"{len(found)} {name} for {n} points")
     if len(bad := np.flatnonzero(~np.isfinite(found) | (found < 0))):
-        raise FitError(f"{name} have to be numbers of at least 0; they are not in {rows(bad)}")
+        raise BadValues(f"{name} have to be numbers of at least 0; they are not in {rows(bad)}")
     return found
 
 
@@ -131,18 +143,22 @@ def check_points(law: Law, given: Mapping[str, Array], y: Array, objective: Obje
         if len(column) != len(y):
             raise FitError(f"{name} has {len(column)} values, y has {len(y)}")
         if len(bad := np.flatnonzero(~np.isfinite(column))):
-            raise FitError(f"{name} is not finite in {rows(bad)}; remove these points or mend them")
+            raise BadValues(f"{name} is not finite in {rows(bad)}; remove these points or mend them")
         positive = name != "y" or objective.log
         if positive and len(bad := np.flatnonzero(column <= 0)):
             why = f"under the objective {objective.name}" if name == "y" else f"in the law {law.name}"
-            raise FitError(f"{name} is not above 0 in {rows(bad)}, as it has to be {why}")
+            raise BadValues(f"{name} is not above 0 in {rows(bad)}, as it has to be {why}")
     if objective.binomial and len(bad := np.flatnonzero((y < 0) | (y > 1))):
-        raise FitError(f"y is no share between 0 and 1 in {rows(bad)}, as it has to be under the objective binomial")
+        raise BadValues(f"y is no share between 0 and 1 in {rows(bad)}, as it has to be under the objective binomial")
     if len(y) < len(law.parameters) + 1:
-        raise FitError(f"{len(y)} points are too few for the {len(law.parameters)} parameters of {law.name}")
+        raise TooFewPoints(f"{len(y)} points are too few for the {len(law.parameters)} parameters of {law.name}")
     for name, column in given.items():
         if np.ptp(column) == 0:
-            raise FitError(f"{name} is {column[0]:g} in all points; {law.name} needs it to vary")
+            raise NoVariation(f"{name} is {column[0]:g} in all points; {law.name} needs it to vary")
+    places = len(np.unique(np.stack(list(given.values())), axis=1).T)
+    if places < len(law.parameters):
+        where = f"{places} different values of {', '.join(given)}"
+        raise TooFewPoints(f"{where} are too few for the {len(law.parameters)} parameters of {law.name}")
 
 
 def rows(indices: NDArray[np.intp]) -> str:

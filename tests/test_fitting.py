@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from analysis import examples, laws, selection, uncertainty
 from analysis.examples import TRUE
 from analysis.fitting import fit
-from analysis.problem import FitError, Points
+from analysis.problem import BadValues, FitError, NoVariation, Points, TooFewPoints
 
 
 def values(name: str, noise: float = 0.0, seed: int = 0) -> tuple[dict[str, Any], Any]:
@@ -129,22 +129,25 @@ def test_prediction_intervals_lie_where_the_points_are_even_if_errors_are_one_si
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "kind", "message"),
     [
-        ({"x": [1.0, 2.0, 3.0]}, "3 points are too few for the 3 parameters of power_offset"),
-        ({"x": [7.0] * 10}, "x is 7 in all points; power_offset needs it to vary"),
-        ({"y": [1.0] * 9 + [float("nan")]}, "y is not finite in row 10"),
-        ({"x": [1.0, 2.0, -3.0, 0.0, *range(1, 7)]}, "x is not above 0 in rows 3, 4, as it has to be in the law"),
-        ({"y": [1.0] * 8 + [0.0, -1.0]}, "y is not above 0 in rows 9, 10, as it has to be under the objective"),
-        ({"z": [1.0] * 10}, "needs the variable 'x'"),
+        ({"x": [1.0, 2.0, 3.0]}, TooFewPoints, "3 points are too few for the 3 parameters of power_offset"),
+        ({"x": [1.0, 2.0] * 5}, TooFewPoints, "2 different values of x are too few for the 3 parameters"),
+        ({"x": [7.0] * 10}, NoVariation, "x is 7 in all points; power_offset needs it to vary"),
+        ({"y": [1.0] * 9 + [float("nan")]}, BadValues, "y is not finite in row 10"),
+        ({"x": [1.0, 2.0, -3.0, 0.0, *range(1, 7)]}, BadValues, "x is not above 0 in rows 3, 4, as it has to be"),
+        ({"y": [1.0] * 8 + [0.0, -1.0]}, BadValues, "y is not above 0 in rows 9, 10, as it has to be under the"),
+        ({"z": [1.0] * 10}, FitError, "needs the variable 'x'"),
     ],
 )
-def test_what_no_fit_can_use_is_refused_by_name_and_row(change: dict[str, list[float]], message: str) -> None:
+def test_what_no_fit_can_use_is_refused_by_kind_and_name_and_row(
+    change: dict[str, list[float]], kind: type[FitError], message: str
+) -> None:
     given = {"x": list(np.geomspace(1, 100, 10)), "y": list(np.geomspace(2, 1, 10))} | change
     if "z" in change:
         given["z"] = given.pop("x")
     y = given.pop("y")[: len(next(iter(given.values())))]
-    with pytest.raises(FitError, match=message):
+    with pytest.raises(kind, match=message):
         fit(laws.find("power_offset"), given, y)
 
 

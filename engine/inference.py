@@ -55,7 +55,8 @@ def on_worker(function: Callable[..., Any], profile: Profile, *args: Any, retrie
     import ray
 
     takes: dict[str, Any] = {"num_gpus": profile.tensor_parallel} if profile.device == "gpu" else {"num_cpus": 1}
-    task: Any = ray.remote(function).options(
+    # A process that ran an engine never gives all of its memory back: none is used twice.
+    task: Any = ray.remote(max_calls=1)(function).options(
         max_retries=retries, runtime_env={"env_vars": environment(profile)}, **takes
     )
     return ray.get(task.remote(*args))

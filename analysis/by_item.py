@@ -15,20 +15,21 @@ ACCURACIES = ["closed_book_before", "icl_before", "closed_book_after", "icl_afte
 def table(trials: pl.DataFrame, questions: pl.DataFrame) -> pl.DataFrame:
     """A row a trial and item: the trial's columns, n_questions, chance, and the four ACCURACIES of its choices.
 
-    `trials` and `questions`: the two results tables.
+    `trials` and `questions`: the two results tables. Raises ValueError if they lack one of the four.
     """
     about = trials.select("trial", *CELL, "protocol", "context_mode", "params", *COSTS).unique("trial")
-    shares = (
-        questions.filter(form="choice")
-        .with_columns(asked=pl.concat_str("condition", "moment", separator="_"))
-        .group_by("trial", "item", "asked")
-        .agg(
-            accuracy=pl.col("correct").mean(),
-            n_questions=pl.len(),
-            chance=(1 / pl.col("option_logprobs").list.len()).mean(),
-        )
+    choices = questions.filter(form="choice").with_columns(
+        asked=pl.concat_str("condition", "moment", separator="_"), chance=1 / pl.col("option_logprobs").list.len()
     )
-    wide = shares.pivot("asked", index=["trial", "item", "n_questions", "chance"], values="accuracy")
+    if missing := set(ACCURACIES) - set(choices["asked"].unique()):
+        raise ValueError(f"the results hold no choices asked {min(missing).replace('_', ' ')} training")
+    counted = (
+        choices.filter(asked="closed_book_after")
+        .group_by("trial", "item")
+        .agg(pl.col("chance").mean(), n_questions=pl.len())
+    )
+    shares = choices.group_by("trial", "item", "asked").agg(pl.col("correct").mean())
+    wide = shares.pivot("asked", index=["trial", "item"], values="correct").join(counted, on=["trial", "item"])
     return (
         wide.join(about, on="trial")
         .select(*about.columns, "item", "n_questions", "chance", *ACCURACIES)

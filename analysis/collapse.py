@@ -137,8 +137,19 @@ def check(found: pl.DataFrame) -> None:
     for x in NAMES:
         if bad := found.filter(pl.col(x) <= 0)["trial"].unique().sort().to_list():
             raise FitError(f"{x} is not above 0 in the trial {bad[0]}")
-    if found["item"].n_unique() < 5:
-        raise FitError(f"{found['item'].n_unique()} news items are too few for errors clustered by item; 5 are needed")
+    budgets = found.group_by("params", "domain", "protocol").agg(pl.col("budget").n_unique())
+    if budgets.filter(pl.col("budget") > 1)["params"].n_unique() < 2:
+        raise FitError(
+            "fewer than two sizes were trained at several budgets of a domain and protocol: there is no curve"
+        )
+    needed = 2 * (2 * found["params"].n_unique() - 2) + 2  # a level and a slope a further size
+    if found["item"].n_unique() < needed:
+        raise FitError(
+            f"{found['item'].n_unique()} news items are too few for errors clustered by item with "
+            f"{found['params'].n_unique()} sizes; {needed} are needed"
+        )
+    if found["right"].sum() in (0, found["n"].sum()):
+        raise FitError("all answers are right, or all are wrong")
 
 
 def compare(found: pl.DataFrame, x: str) -> Comparison:
@@ -207,7 +218,10 @@ def fitted(found: pl.DataFrame, columns: Array) -> Any:
     right, n = (found[c].to_numpy().astype(np.float64) for c in ("right", "n"))
     family = sm.families.Binomial(link=LogitAboveChance(chance(found)))
     model = sm.GLM(np.column_stack([right, n - right]), columns, family=family)
-    return model.fit(cov_type="cluster", cov_kwds={"groups": items(found)}, use_t=True, maxiter=200)
+    try:
+        return model.fit(cov_type="cluster", cov_kwds={"groups": items(found)}, use_t=True, maxiter=200)
+    except (np.linalg.LinAlgError, ValueError) as error:
+        raise FitError(f"the binomial model cannot be fitted to these answers: {error}") from error
 
 
 def items(found: pl.DataFrame) -> NDArray[np.intp]:
@@ -276,7 +290,9 @@ def curve(
     rng = np.random.default_rng(seed)
     model = comparison.fitted
     share = levels(found).mean(0)
-    draws = rng.multivariate_normal(model.params, model.cov_params(), size=1000, method="svd")
+    freedom = found["item"].n_unique() - 1  # Student's t of as many clusters
+    moves = rng.multivariate_normal(np.zeros(len(model.params)), model.cov_params(), size=1000, method="svd")
+    draws = model.params + moves * np.sqrt(freedom / rng.chisquare(freedom, size=(1000, 1)))
     clouds = [accuracies(b[None], share, x, chance(found))[0] for b in (model.params, *draws)]
     low, high = np.quantile(clouds[1:], [(1 - level) / 2, (1 + level) / 2], axis=0)
     return clouds[0], low, high

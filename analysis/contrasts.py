@@ -2,12 +2,13 @@
 
 An item's questions are not independent, items are nearly so: a difference is the mean over items of what each item
 gives, its interval Student's t over items, its p-value that of flipping the items' signs (Fisher's randomisation test,
-exact for few items). Several tests at once are corrected after Holm (1979).
+exact for few items). The ranking's tests are corrected for their number after Holm (1979); the others are not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,11 +24,12 @@ LEVEL = 0.90
 ALPHA = 0.05  # of a test, after Holm
 FLIPS = 9999
 EVERYWHERE = "all domains"
+SCHEMA: dict[str, Any] = {"n_items": pl.Int64} | dict.fromkeys(("mean", "low", "high", "p_value"), pl.Float64)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """A mean over items with its 90 % interval and p-value; one item has neither."""
+    """A mean over items with its 90 % interval and p-value; one item has neither, items all alike no interval."""
 
     n_items: int
     mean: float
@@ -38,14 +40,9 @@ class Difference:
 
 def difference(values: Array) -> Difference:
     """Of one value [n] an item: is their mean 0?"""
-    mean = float(values.mean())
-    if len(values) < 2:
-        return Difference(n_items=len(values), mean=mean, low=None, high=None, p_value=None)
-    if not np.ptp(values):
-        low = high = mean
-    else:
-        low, high = ttest_1samp(values, 0.0).confidence_interval(LEVEL)
-    return Difference(n_items=len(values), mean=mean, low=float(low), high=float(high), p_value=flipped(values))
+    p = flipped(values) if len(values) > 1 else None
+    low, high = ttest_1samp(values, 0.0).confidence_interval(LEVEL) if np.ptp(values) else (None, None)
+    return Difference(n_items=len(values), mean=float(values.mean()), low=low, high=high, p_value=p)
 
 
 def flipped(values: Array) -> float:
@@ -63,7 +60,7 @@ def differences(items: pl.DataFrame, value: pl.Expr, by: Sequence[str]) -> pl.Da
         dict(zip(by, key, strict=True)) | asdict(difference(part["value"].to_numpy()))
         for key, part in means.sort("params", *by, "item").group_by(*by, maintain_order=True)
     ]
-    return pl.DataFrame(rows, infer_schema_length=None)
+    return pl.DataFrame(rows, schema=dict.fromkeys(by, pl.String) | SCHEMA)
 
 
 # ---- what a study asks -----------------------------------------------------------------------------------------------
@@ -115,11 +112,14 @@ def shadowing(items: pl.DataFrame) -> pl.DataFrame:
 class Ranking:
     """Protocols by closed-book accuracy over the cells that all of them have, the best first.
 
+    `left_out`: protocols that share no cell with these.
+
     `accuracies`: protocol, and the columns of `Difference` (mean: the accuracy). `pairs`: better, worse, and those of
     the difference, with `p_holm`.
     """
 
     n_cells: int
+    left_out: tuple[str, ...]
     accuracies: pl.DataFrame
     pairs: pl.DataFrame
 
@@ -140,17 +140,29 @@ def listed(names: Sequence[str]) -> str:
 
 
 def rank(items: pl.DataFrame) -> Ranking | None:
-    """The protocols against each other; None if fewer than two share any cell."""
+    """As many protocols as share any cell, against each other; None if no two do."""
     plain = items.filter(context_mode="none")
-    wide = plain.pivot("protocol", index=[*CELL, "item"], values="closed_book_after").drop_nulls()
-    protocols = [name for name in wide.columns if name not in (*CELL, "item")]
-    if len(protocols) < 2 or not wide.height:
+    wide = plain.pivot("protocol", index=[*CELL, "item"], values="closed_book_after")
+    every = [name for name in wide.columns if name not in (*CELL, "item")]
+    protocols = next((group for group in groups_of(every) if wide.drop_nulls(group).height), None)
+    if protocols is None:
         return None
-    by_item = wide.group_by("item").agg(pl.col(protocols).mean()).sort("item")
+    shared = wide.drop_nulls(protocols)
+    by_item = shared.group_by("item").agg(pl.col(protocols).mean()).sort("item")
     means = [{"protocol": p, **asdict(difference(by_item[p].to_numpy()))} for p in protocols]
-    ranked = pl.DataFrame(means, infer_schema_length=None).sort("mean", "protocol", descending=[True, False])
-    against = pairs(by_item, ranked["protocol"].to_list())
-    return Ranking(n_cells=wide.select(CELL).n_unique(), accuracies=ranked, pairs=against)
+    ranked = pl.DataFrame(means, schema={"protocol": pl.String} | SCHEMA)
+    ranked = ranked.sort("mean", "protocol", descending=[True, False])
+    return Ranking(
+        n_cells=shared.select(CELL).n_unique(),
+        left_out=tuple(p for p in every if p not in protocols),
+        accuracies=ranked,
+        pairs=pairs(by_item, ranked["protocol"].to_list()),
+    )
+
+
+def groups_of(names: Sequence[str]) -> Iterator[list[str]]:
+    """All groups of two names or more, the largest first."""
+    return (list(group) for size in range(len(names), 1, -1) for group in combinations(names, size))
 
 
 def pairs(by_item: pl.DataFrame, ranked: Sequence[str]) -> pl.DataFrame:
@@ -162,4 +174,7 @@ def pairs(by_item: pl.DataFrame, ranked: Sequence[str]) -> pl.DataFrame:
     known = [i for i, row in enumerate(rows) if row["p_value"] is not None]
     corrected = multipletests([rows[i]["p_value"] for i in known], method="holm")[1] if known else []
     holm = dict(zip(known, map(float, corrected), strict=True))
-    return pl.DataFrame([row | {"p_holm": holm.get(i)} for i, row in enumerate(rows)], infer_schema_length=None)
+    named = {"better": pl.String, "worse": pl.String}
+    return pl.DataFrame(
+        [row | {"p_holm": holm.get(i)} for i, row in enumerate(rows)], schema=named | SCHEMA | {"p_holm": pl.Float64}
+    )

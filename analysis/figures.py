@@ -5,6 +5,7 @@ page's own text colour. Series differ by marker too. A figure is narrow, so that
 lays several side by side.
 """
 
+import html
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -59,7 +60,9 @@ def svg(figure: Figure, label: str) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None}, bbox_inches="tight")
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg role="img" aria-label="{label}" viewBox="\1">', text)
+    opening = re.search(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', text)
+    assert opening
+    text = f'<svg role="img" aria-label="{html.escape(label)}" viewBox="{opening[1]}">{text[opening.end() :]}'
     text = re.sub(r"font: ([\d.]+px) [^;]*", r"font-size: \1; font-family: inherit", text)
     for stand_in, colour in CSS.items():
         text = text.replace(stand_in, colour)
@@ -83,9 +86,9 @@ def dots(rows: pl.DataFrame, groups: str, series: str, label: str, axis: str) ->
             y = np.array([names.index(n) for n in part[groups]]) + (k - (len(kinds) - 1) / 2) * 0.8 / len(kinds)
             mean, spread = in_points(part)
             look: dict[str, Any] = {"fmt": MARKERS[k % 7], "color": SERIES[k % 7], "markersize": 4, "elinewidth": 1.2}
-            ax.errorbar(mean, y, xerr=spread, label=kind, **look)
+            ax.errorbar(mean, y, xerr=spread, label=literal(kind), **look)
         ax.axvline(0, color=INK, linewidth=0.8)
-        ax.set_yticks(range(len(names)), names)
+        ax.set_yticks(range(len(names)), [literal(name) for name in names])
         ax.set_ylim(len(names) - 0.5, -0.5)
         ax.set_xlabel(axis)
         ax.grid(visible=False, axis="y")
@@ -107,7 +110,9 @@ def curves(series: Sequence[Series], label: str, x_axis: str, chance: float | No
     with mpl.rc_context(STYLE):
         for k, one in enumerate(series):
             colour = SERIES[k % 7]
-            ax.plot(one.x, 100 * one.y, MARKERS[k % 7], color=colour, markersize=3.5, alpha=0.8, label=one.name)
+            ax.plot(
+                one.x, 100 * one.y, MARKERS[k % 7], color=colour, markersize=3.5, alpha=0.8, label=literal(one.name)
+            )
             if one.curve:
                 x, middle, low, high = one.curve
                 ax.plot(x, 100 * middle, color=colour, linewidth=1.5)
@@ -120,6 +125,11 @@ def curves(series: Sequence[Series], label: str, x_axis: str, chance: float | No
         ax.set_ylabel("closed-book accuracy after training, %")
         legend(ax, len(series))
     return svg(figure, label)
+
+
+def literal(name: str) -> str:
+    """A name that matplotlib does not read as a formula."""
+    return name.replace("$", r"\$")
 
 
 def legend(ax: Axes, n: int) -> None:

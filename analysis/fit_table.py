@@ -12,8 +12,10 @@ from analysis.fit_record import describe, draw, errors, finite, predictions
 from analysis.fitting import Fit, fit_points
 from analysis.laws import Quantity
 from analysis.objectives import parse
-from analysis.problem import FitError, Points
+from analysis.problem import BadValues, FitError, Points
 from analysis.uncertainty import Member
+
+ROW = "__row__"  # a row's number in its file, for errors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,20 +61,37 @@ def read(path: str, where: str | None = None) -> pl.DataFrame:
     try:
         table = (
             pl.read_parquet(path) if Path(path).suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
-        )
+        ).with_row_index(ROW, offset=1)
         return table.filter(pl.sql_expr(where)) if where else table
     except (OSError, pl.exceptions.PolarsError) as error:
         raise FitError(f"{path}: {str(error).splitlines()[0]}" + f" (--where {where!r})" * bool(where)) from error
 
 
-def check_columns(table: pl.DataFrame, columns: list[str], numbers: list[str]) -> None:
+def check_columns(table: pl.DataFrame, columns: Sequence[str], numbers: Sequence[str], of: str = "the table") -> None:
     """Raises FitError on columns that are missing or hold no numbers."""
     for column in columns:
         if column not in table.columns:
-            raise FitError(f"no column {column!r}; the table has: {', '.join(table.columns)}")
+            there = ", ".join(name for name in table.columns if name != ROW)
+            raise FitError(f"no column {column!r}; {of} has: {there}")
     for column in numbers:
         if not table[column].dtype.is_numeric():
-            raise FitError(f"column {column!r} holds {table[column].dtype}, not numbers")
+            raise FitError(f"column {column!r} of {of} holds {table[column].dtype}, not numbers")
+
+
+def check_values(table: pl.DataFrame, numbers: Sequence[str], positive: Sequence[str], of: str = "the table") -> None:
+    """Raises BadValues on what is no number, or not above 0 in the columns that have to be; rows count from 1."""
+    for column in numbers:
+        value = pl.col(column).cast(pl.Float64)
+        refuse(table, value.is_null() | ~value.is_finite(), f"column {column!r} of {of} is no number")
+        if column in positive:
+            refuse(table, value <= 0, f"column {column!r} of {of} is not above 0")
+
+
+def refuse(table: pl.DataFrame, wrong: pl.Expr, told: str) -> None:
+    """Raises BadValues if any row is wrong, and names the first ones."""
+    if bad := table.filter(wrong)[ROW].to_list():
+        first, more = ", ".join(map(str, bad[:5])), f" and {len(bad) - 5} more" * (len(bad) > 5)
+        raise BadValues(f"{told} in row{'s' * (len(bad) > 1)} {first}{more}")
 
 
 def parts(table: pl.DataFrame, request: Request) -> list[tuple[dict[str, Any], pl.DataFrame]]:
@@ -82,16 +101,26 @@ def parts(table: pl.DataFrame, request: Request) -> list[tuple[dict[str, Any], p
         raise FitError("no rows are left to fit")
     if request.split and not set(table[request.split].unique().to_list()) <= {0, 1}:
         raise FitError(f"column {request.split!r} may hold 1 (fit) and 0 (held out) only")
-    if request.predict is not None:
-        asked = list(request.x.values())
-        check_columns(request.predict, asked, asked)
-    if request.suggest:
-        asked = [*request.x.values(), *([request.suggest.cost] if request.suggest.cost else [])]
-        check_columns(request.suggest.candidates, asked, asked)
+    numbered = table if ROW in table.columns else table.with_row_index(ROW, offset=1)
+    free = () if parse(request.objective).log else (request.y,)
+    check_values(numbered, request.numbers, [c for c in request.numbers if c not in free])
+    check_asked(request)
     if not request.group:
         return [({}, table)]
     grouped = table.group_by(request.group, maintain_order=True)
     return [(dict(zip(request.group, key, strict=True)), part) for key, part in grouped]
+
+
+def check_asked(request: Request) -> None:
+    """Raises FitError on points to predict, or candidates, that the law has no value at."""
+    x = list(request.x.values())
+    if request.predict is not None:
+        check_columns(request.predict, x, x, "--predict")
+        check_values(request.predict, x, x, "--predict")
+    if request.suggest:
+        asked = [*x, *([request.suggest.cost] if request.suggest.cost else [])]
+        check_columns(request.suggest.candidates, asked, asked, "--candidates")
+        check_values(request.suggest.candidates, asked, asked, "--candidates")
 
 
 def fit_group(key: Mapping[str, Any], part: pl.DataFrame, request: Request) -> list[dict[str, Any]]:
@@ -133,17 +162,19 @@ def single(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Forms:
-    """All forms that could be fitted, the best predictor first, and the same as members of a mix."""
+    """All forms that could be fitted, the best predictor first; the same as members of a mix; why others could not."""
 
     ranked: list[selection.Candidate]
     members: list[Member]
+    refused: dict[str, str]
 
 
 def weigh_forms(kept: pl.DataFrame, request: Request) -> Forms:
     """Fits and ranks all forms of the request's variables."""
     of: Quantity = "accuracy" if parse(request.objective).binomial else "loss"
     forms = selection.candidates(list(request.x), of)
-    ranked = selection.compare(forms, points(kept, request), objective=request.objective, seed=request.seed)
+    given = points(kept, request)
+    ranked = selection.compare(forms, given, objective=request.objective, seed=request.seed)
     clusters = clusters_of(kept, request)
     members = [
         Member(
@@ -154,17 +185,19 @@ def weigh_forms(kept: pl.DataFrame, request: Request) -> Forms:
         )
         for c in ranked
     ]
-    return Forms(ranked=ranked, members=members)
+    return Forms(ranked=ranked, members=members, refused=selection.refusals(forms, given, request.objective))
 
 
 def chosen(
     key: Mapping[str, Any], forms: Forms, kept: pl.DataFrame, hidden: pl.DataFrame, request: Request
 ) -> dict[str, Any]:
     """The winner's record; the errors are those of all forms together, weighted by what each would have predicted."""
-    at = points(hidden if hidden.height else kept, request).variables
+    asked = hidden if hidden.height else kept
+    at = variables(asked if request.predict is None else request.predict, request)
     return record(key, forms.members, kept, hidden, request) | {
         "choice": selection.choice(forms.ranked, at),
         "selection": [told(c, hidden, request) for c in forms.ranked],
+        "refused": forms.refused,
     }
 
 
@@ -200,7 +233,7 @@ def suggestions(found: Fit, asked: Suggest, request: Request) -> list[dict[str, 
     at = request.predict if request.predict is not None else table
     chosen = design.suggest(found, variables(table, request), costs, variables(at, request), asked.k)
     return [
-        {"candidate": table.row(s.row, named=True), "width_before": s.width_before, "width_after": s.width}
+        {"candidate": table.drop(ROW).row(s.row, named=True), "width_before": s.width_before, "width_after": s.width}
         for s in chosen
     ]
 

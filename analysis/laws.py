@@ -107,6 +107,8 @@ class Law:
         """The same law over variables of other names, in their order."""
         if tuple(variables) == self.variables:
             return self
+        if taken := set(variables) & set(self.names):
+            raise ValueError(f"{min(taken)!r} is a parameter of the law {self.name}: give the variable another name")
         names = dict(zip(self.variables, variables, strict=True))
 
         def function(**given: Any) -> Any:

@@ -102,10 +102,10 @@ def pose(
     aim = parse(objective)
     check_points(law, given, target, aim)
     share, known = told_or_one("weights", weights, len(target)), told_or_one("errors", errors, len(target))
-    if (known == 0).any() or not share.any():
-        raise FitError("errors have to be above 0" if share.any() else "weights are all 0")
     if aim.binomial and weights is None:
         raise FitError("binomial needs weights: of how many tries each y is the share")
+    if aim.binomial and len(bad := np.flatnonzero(share % 1)):
+        raise BadValues(f"binomial needs whole numbers of tries as weights; they are not in {rows(bad)}")
     if aim.binomial and errors is not None:
         raise FitError("binomial takes no errors: they follow from the shares and the tries")
     centres = {v: float(np.exp(np.log(given[leader(law, v)]).mean())) for v in given}
@@ -123,12 +123,12 @@ def pose(
 
 
 def told_or_one(name: str, given: Sequence[float] | Array | None, n: int) -> Array:
-    """The numbers, or ones. Raises FitError on what is no number of at least 0."""
+    """The numbers, or ones. Raises FitError on what is not above 0."""
     found = np.ones(n) if given is None else np.asarray(given, dtype=float)
     if len(found) != n:
         raise FitError(f"{len(found)} {name} for {n} points")
-    if len(bad := np.flatnonzero(~np.isfinite(found) | (found < 0))):
-        raise BadValues(f"{name} have to be numbers of at least 0; they are not in {rows(bad)}")
+    if len(bad := np.flatnonzero(~(np.isfinite(found) & (found > 0)))):
+        raise BadValues(f"{name} have to be above 0; they are not in {rows(bad)}: leave these points out")
     return found
 
 

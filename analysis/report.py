@@ -9,7 +9,7 @@ command that fits it anew.
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -18,29 +18,13 @@ import jinja2
 import numpy as np
 import polars as pl
 
-from analysis import by_item, collapse, contrasts, figures, fit_table, selection, uncertainty
-from analysis.fit_table import Forms, Request
-from analysis.problem import FitError
+from analysis import by_item, collapse, contrasts, figures, selection, study_fits, uncertainty
+from analysis.collapse import Collapse
+from analysis.contrasts import Ranking
+from analysis.study_fits import Fitted, Progress
 
 PACKAGES = ("engram", "numpy", "scipy", "statsmodels", "polars")
-REQUEST = Request(
-    laws=("auto",),
-    x={"x": "train_flops"},
-    y="closed_book_after",
-    weights="n_questions",
-    objective="binomial",
-    group=("protocol", "trainee"),
-    cluster="item",
-    bootstrap=200,
-)
-COMMAND = (
-    "python jobs/fit.py by_item.csv --law auto --x x=train_flops --y closed_book_after --weights n_questions "
-    "--objective binomial --group protocol,trainee --cluster item --bootstrap 200 "
-    "--where \"context_mode = 'none'\" --out fits.json"
-)
 COMPUTE, TOKENS = "training compute, FLOPs", "training tokens"
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,53 +38,46 @@ class Source:
     unfinished: Sequence[str] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fitted:
-    """A group's fit: its record, the forms behind it, and its rows; or why there is none."""
-
-    protocol: str
-    trainee: str
-    rows: pl.DataFrame
-    forms: Forms | None
-    record: dict[str, Any] | None
-    refused: str
-
-
 def html(source: Source, progress: Progress = lambda line: None) -> str:
-    """The page. `progress` is told what is being done."""
-    progress("differences between arms")
+    """The page. `progress` is told what is being done. Raises ValueError for results that hold nothing to tell."""
     items = by_item.table(source.trials, source.questions)
-    fits = fit_all(items, progress)
+    if not items.filter(context_mode="none").height:
+        raise ValueError("no trial of context mode none is done: there is nothing to tell yet")
+    fits = study_fits.fit_all(items, progress)
     progress("one curve for all sizes?")
-    verdict = judged(items)
-    tables = all_tables(source, items)
-    records = [f.record for f in fits if f.record]
-    downloads = {f"{name}.csv": table.write_csv().encode() for name, table in {"by_item": items, **tables}.items()}
+    verdict = study_fits.judged(items)
+    ranking = contrasts.rank(items)
+    tables = all_tables(source, items, ranking)
+    handed_out = {"by_item": study_fits.with_laws(items, fits), **tables}
+    files = {f"{name}.csv": table.write_csv().encode() for name, table in handed_out.items()}
+    files["fits.json"] = as_json([f.record for f in fits if f.record])
     return template().render(
         study=source.study,
         question=question(source.trials, items),
-        short=in_short(items, verdict),
+        short=in_short(tables["gaps"], ranking, verdict),
         gaps=gap_figures(tables["gaps"]),
         compute=compute_figures(fits, items),
         collapse=verdict,
         collapse_figures=collapse_figures(verdict, items),
-        ranking=contrasts.rank(items),
-        tables={name: shown(table) for name, table in tables.items()},
-        fits=[card(f) for f in fits],
-        command=COMMAND,
-        files={name: hashlib.sha256(content).hexdigest() for name, content in source.files.items()},
+        ranking=ranking,
+        tables={name: table.to_dicts() for name, table in tables.items()},
+        fits=fits,
+        command=study_fits.command("by_item.csv", "fits.json"),
+        hashes={name: hashlib.sha256(content).hexdigest() for name, content in source.files.items()},
         versions={name: version(name) for name in PACKAGES},
         rows={"trials": source.trials["trial"].n_unique(), "questions": source.questions.height},
         shadowed=items.filter(pl.col("context_mode") != "none").height,
         unfinished=source.unfinished,
-        request=REQUEST,
-        downloads={
-            name: "data:application/octet-stream;base64," + base64.b64encode(content).decode()
-            for name, content in {**downloads, "fits.json": as_json(records)}.items()
-        },
+        request=study_fits.REQUEST,
+        downloads={name: as_address(content) for name, content in files.items()},
         light=figures.style(figures.LIGHT),
         dark=figures.style(figures.DARK),
     )
+
+
+def as_address(content: bytes) -> str:
+    """A file within the page."""
+    return "data:application/octet-stream;base64," + base64.b64encode(content).decode()
 
 
 def template() -> jinja2.Template:
@@ -127,12 +104,12 @@ def question(trials: pl.DataFrame, items: pl.DataFrame) -> str:
     )
 
 
-def in_short(items: pl.DataFrame, verdict: "collapse.Collapse | str") -> list[str]:
+def in_short(gaps: pl.DataFrame, ranking: Ranking | None, verdict: Collapse | str) -> list[str]:
     """The findings, a sentence each."""
-    naive = contrasts.gaps(items.filter(protocol="naive").with_columns(domain=pl.lit("all")))
-    told = "; ".join(f"{row['trainee']} {interval(row)}" for row in naive.iter_rows(named=True))
+    told = "; ".join(
+        f"{row['trainee']} {interval(row)}" for row in study_fits.headline_gaps(gaps).iter_rows(named=True)
+    )
     lines = [f"FT-ICL gap (ICL before training minus closed-book after naive training): {told}."] * bool(told)
-    ranking = contrasts.rank(items)
     lines += [ranking.sentence] if ranking else []
     return [*lines, verdict if isinstance(verdict, str) else verdict.headline]
 
@@ -163,40 +140,6 @@ def p_value(value: float | None) -> str:
     return "" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-# ---- fits ------------------------------------------------------------------------------------------------------------
-
-
-def fit_all(items: pl.DataFrame, progress: Progress) -> list[Fitted]:
-    """The best predicting law of each protocol and size, or why there is none."""
-    plain = items.filter(context_mode="none")
-    parts = fit_table.parts(plain, REQUEST)
-    found = []
-    for done, (key, rows) in enumerate(parts):
-        progress(f"fits: {done} done, {len(parts) - done} left")
-        found.append(fit_one(key, rows))
-    size = dict(plain.select("trainee", "params").unique().iter_rows())
-    return sorted(found, key=lambda f: (f.protocol, size[f.trainee]))
-
-
-def fit_one(key: Mapping[str, Any], rows: pl.DataFrame) -> Fitted:
-    """One group."""
-    forms, record, refused = None, None, ""
-    try:
-        forms = fit_table.weigh_forms(rows, REQUEST)
-        record = fit_table.chosen(key, forms, rows, rows.clear(), REQUEST)
-    except FitError as error:
-        refused = str(error)
-    return Fitted(**key, rows=rows, forms=forms, record=record, refused=refused)
-
-
-def judged(items: pl.DataFrame) -> "collapse.Collapse | str":
-    """Do the sizes fall onto one curve? Or why that cannot be told."""
-    try:
-        return collapse.judge(collapse.points(items))
-    except FitError as error:
-        return f"Whether the sizes fall onto one curve cannot be told: {error}."
-
-
 # ---- figures ---------------------------------------------------------------------------------------------------------
 
 
@@ -214,12 +157,12 @@ def compute_figures(fits: Sequence[Fitted], items: pl.DataFrame) -> dict[str, st
     chance = float(np.mean(items["chance"].to_numpy()))
     return {
         name: figures.curves(
-            [series(f) for f in fits if f.protocol == name],
+            [series(f) for f in fits if f.arm["protocol"] == name],
             f"Accuracy against training compute under {name}",
             COMPUTE,
             chance,
         )
-        for name in dict.fromkeys(f.protocol for f in fits)
+        for name in dict.fromkeys(f.arm["protocol"] for f in fits)
     }
 
 
@@ -231,8 +174,9 @@ def series(fitted: Fitted) -> figures.Series:
     if fitted.forms and len(x) > 1:
         grid = np.geomspace(x.min(), x.max(), 60)
         middle = selection.mix(fitted.forms.members, {"x": grid})
-        curve = (grid, middle, *uncertainty.curve_intervals(fitted.forms.members, {"x": grid}))
-    return figures.Series(name=fitted.trainee, x=x, y=trials["accuracy"].to_numpy(), curve=curve)
+        level = uncertainty.expanded(uncertainty.LEVEL, fitted.rows["item"].n_unique(), 1)
+        curve = (grid, middle, *uncertainty.curve_intervals(fitted.forms.members, {"x": grid}, level))
+    return figures.Series(name=fitted.name, x=x, y=trials["accuracy"].to_numpy(), curve=curve)
 
 
 def by_trial(rows: pl.DataFrame) -> pl.DataFrame:
@@ -241,7 +185,7 @@ def by_trial(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.group_by("trial", "params", "trainee", "train_flops", "train_tokens").agg(accuracy=right).sort("trial")
 
 
-def collapse_figures(verdict: "collapse.Collapse | str", items: pl.DataFrame) -> dict[str, str]:
+def collapse_figures(verdict: Collapse | str, items: pl.DataFrame) -> dict[str, str]:
     """All sizes over compute and over tokens, with the one curve; nothing where there is no verdict."""
     if isinstance(verdict, str):
         return {}
@@ -270,7 +214,7 @@ def collapse_figures(verdict: "collapse.Collapse | str", items: pl.DataFrame) ->
 # ---- tables ----------------------------------------------------------------------------------------------------------
 
 
-def all_tables(source: Source, items: pl.DataFrame) -> dict[str, pl.DataFrame]:
+def all_tables(source: Source, items: pl.DataFrame, ranking: Ranking | None) -> dict[str, pl.DataFrame]:
     """All tables of the page that hold anything, by name."""
     found = {
         "gaps": contrasts.gaps(items),
@@ -280,10 +224,9 @@ def all_tables(source: Source, items: pl.DataFrame) -> dict[str, pl.DataFrame]:
         "general": general(source.trials),
         "costs": costs(source.trials),
     }
-    ranking = contrasts.rank(items)
     if ranking:
         found |= {"ranking": ranking.accuracies.drop("p_value"), "pairs": ranking.pairs}
-    return {name: table for name, table in found.items() if table.height}
+    return {name: table for name, table in found.items() if table.height or name == "gaps"}
 
 
 def general(trials: pl.DataFrame) -> pl.DataFrame:
@@ -305,13 +248,3 @@ def costs(trials: pl.DataFrame) -> pl.DataFrame:
         .sort("params", *arm[1:])
         .drop("params")
     )
-
-
-def shown(table: pl.DataFrame) -> list[dict[str, Any]]:
-    """A table's rows for the template."""
-    return table.to_dicts()
-
-
-def card(fitted: Fitted) -> dict[str, Any]:
-    """A fit for the fit card."""
-    return {"protocol": fitted.protocol, "trainee": fitted.trainee, "refused": fitted.refused, "record": fitted.record}

@@ -14,13 +14,15 @@ from analysis import laws
 from analysis.fitting import Fit, fit_points
 from analysis.laws import Law, Quantity
 from analysis.objectives import parse
-from analysis.problem import FitError, Points
+from analysis.problem import FitError, Points, pose
 from analysis.uncertainty import Member
 
 Array = NDArray[np.float64]
 
 HIDDEN = (0.1, 0.2, 0.3, 0.4, 0.5)  # shares of the points that are hidden in turn
+SAME_SIZE = 1e-9  # difference of ln x
 SHARPNESS = 4.0  # weights fall with this power of the rolling error
+WORTH_TELLING = 0.05  # difference of two shares
 RELEVANT = 0.05  # weight of a form that is worth a look
 
 
@@ -40,7 +42,7 @@ class Candidate:
 
 
 def candidates(variables: Sequence[str], of: Quantity) -> list[Law]:
-    """All registered laws of these variables, of losses or of accuracies.
+    """All registered laws of these variables, of losses or of accuracies. Raises FitError if there are none.
 
     Laws of one variable are those of any one; the X of a law stands for any size.
     """
@@ -53,7 +55,9 @@ def candidates(variables: Sequence[str], of: Quantity) -> list[Law]:
             found.append(law.over([min(rest) if v == "X" else v for v in names]))
         elif set(names) == set(variables):
             found.append(law)
-    return [law for law in found if law.of == of]
+    if not (kept := [law for law in found if law.of == of]):
+        raise FitError(f"no law of {of} is known for the variables {', '.join(variables)}")
+    return kept
 
 
 def compare(
@@ -66,16 +70,12 @@ def compare(
     """
     if (points.y <= 0).any() and not parse(objective).binomial:
         raise FitError("forms are compared by their errors of ln y: y has to be above 0")
-    fits, reasons, missed = [], [], []
-    for form in forms:
-        try:
-            fits.append(fit_points(form, points, objective=objective, seed=seed, starts=starts))
-        except FitError as error:
-            reasons.append(f"{form.name}: {error}")
-            continue
-        missed.append(rolling_misses(form, points, objective=objective, seed=seed, starts=starts))
-    if not fits:
-        raise FitError("no law can be fitted:\n  " + "\n  ".join(reasons))
+    unfit = refusals(forms, points, objective)
+    if len(unfit) == len(forms):
+        raise FitError("no law can be fitted:\n  " + "\n  ".join(f"{name}: {why}" for name, why in unfit.items()))
+    fitted = [form for form in forms if form.name not in unfit]
+    fits = [fit_points(form, points, objective=objective, seed=seed, starts=starts) for form in fitted]
+    missed = [rolling_misses(form, points, objective=objective, seed=seed, starts=starts) for form in fitted]
     errors = shared_means(np.array([[rms(split) for split in splits] for splits in missed]))
     ranked = [
         Candidate(
@@ -89,6 +89,17 @@ def compare(
         for whole, splits, error, weight in zip(fits, missed, errors, weigh(errors), strict=True)
     ]
     return sorted(ranked, key=lambda c: c.rolling)
+
+
+def refusals(forms: Sequence[Law], points: Points, objective: str) -> dict[str, str]:
+    """Why forms cannot be fitted, by their names."""
+    found = {}
+    for form in forms:
+        try:
+            pose(form, points.variables, points.y, objective, points.weights, points.errors)
+        except FitError as error:
+            found[form.name] = str(error)
+    return found
 
 
 def shared_means(found: Array) -> Array:
@@ -115,9 +126,10 @@ def rolling_misses(form: Law, points: Points, *, objective: str, seed: int, star
 
     Points are hidden from the largest product of their variables down.
     """
-    order = np.argsort(sum(np.log(points.variables[v]) for v in form.variables), kind="stable")
+    size = np.sum([np.log(points.variables[v]) for v in form.variables], axis=0)
+    order = np.argsort(size, kind="stable")
     found = []
-    for n_hidden in sorted({max(1, round(share * len(order))) for share in HIDDEN}):
+    for n_hidden in cuts(size[order]):
         kept, hidden = (points.take(rows) for rows in (order[:-n_hidden], order[-n_hidden:]))
         try:
             part = fit_points(form, kept, objective=objective, seed=seed, starts=starts)
@@ -126,6 +138,17 @@ def rolling_misses(form: Law, points: Points, *, objective: str, seed: int, star
             continue
         found.append(misses(part, part.predict(hidden.variables), hidden.y))
     return found
+
+
+def cuts(size: Array) -> list[int]:
+    """How many of the points, sorted by `size`, to hide in turn: near the shares of HIDDEN, never some of a tie only.
+
+    Points at a place that others of are kept would be no extrapolation.
+    """
+    n = len(size)
+    possible = n - 1 - np.flatnonzero(np.diff(size) > SAME_SIZE)
+    wanted = [max(1, round(share * n)) for share in HIDDEN]
+    return sorted({int(possible[np.argmin(np.abs(possible - w))]) for w in wanted}) if len(possible) else []
 
 
 def misses(fit: Fit, predicted: Array, y: Array) -> Array:
@@ -161,15 +184,23 @@ def choice(ranked: Sequence[Candidate], variables: Mapping[str, Array]) -> str:
     if not np.isfinite(first.rolling):
         return f"No form can be judged by extrapolation with {first.fit.n} points: all count alike."
     kept = [c for c in ranked if c.weight >= RELEVANT]
-    values = np.log([np.maximum(c.fit.predict(variables), 1e-300) for c in kept])
-    apart = float(np.expm1(np.ptp(values, axis=0).max()))
+    apart = disagreement([c.fit for c in kept], variables)
+    share = first.fit.problem.objective.binomial
     next_best = f"; next {ranked[1].fit.law.name}, {ranked[1].rolling:.3g}" if len(ranked) > 1 else ""
-    matters = "matters" if apart > 2 * first.rolling else "hardly matters"
+    matters = "matters" if apart > (WORTH_TELLING if share else 2 * first.rolling) else "hardly matters"
     return (
         f"{first.fit.law.name} predicts best when the largest points are hidden: error {first.rolling:.3g}{next_best}. "
         f"The choice {matters} for the prediction: the {len(kept)} forms of at least {RELEVANT:.0%} weight differ by "
-        f"up to {apart:.1%}."
+        f"up to {f'{100 * apart:.1f} points' if share else f'{apart:.1%}'}."
     )
+
+
+def disagreement(fits: Sequence[Fit], variables: Mapping[str, Array]) -> float:
+    """The largest difference of the fits' predictions: relative; of shares as it is."""
+    values = np.array([found.predict(variables) for found in fits])
+    if fits[0].problem.objective.binomial:
+        return float(np.ptp(values, axis=0).max())
+    return float(np.expm1(np.ptp(np.log(np.maximum(values, 1e-300)), axis=0).max()))
 
 
 def aicc(found: Fit) -> float:

@@ -10,7 +10,7 @@ from scipy.stats import norm, t
 from analysis import solver
 from analysis.fitting import Fit
 from analysis.laws import Law
-from analysis.problem import in_order, to_data_units, to_parameters
+from analysis.problem import NoVariation, in_order, to_data_units, to_parameters
 
 Array = NDArray[np.float64]
 
@@ -54,6 +54,8 @@ def bootstrap(fit: Fit, n: int, seed: int = 0, clusters: Sequence[object] | None
 
 def resampled(rng: np.random.Generator, n: int, n_points: int, clusters: Sequence[object] | None) -> Array:
     """How often each point [n, n_points] was drawn."""
+    if clusters is not None and len(set(clusters)) < 2:
+        raise NoVariation("resampling clusters needs more than one of them")
     if clusters is None:
         return rng.multinomial(n_points, np.full(n_points, 1 / n_points), size=n).astype(np.float64)
     names, of = np.unique(np.asarray(clusters).astype(str), return_inverse=True)
@@ -118,7 +120,8 @@ def prediction_draws(
     if objective.binomial:
         n = np.full(value.shape[1], np.median(fit.problem.weights)) if tries is None else np.maximum(tries, 1)
         return np.asarray(rng.binomial(np.round(n).astype(int), np.clip(value, 0, 1)) / n)
-    noise = -rng.choice(residual_noise(fit), size=value.shape)  # residuals are prediction − y
+    likely = fit.problem.weights / fit.problem.weights.sum()
+    noise = -rng.choice(residual_noise(fit), size=value.shape, p=likely)  # residuals are prediction − y
     drawn = np.asarray(value * np.exp(noise) if objective.log else value + noise)
     if objective.log and member.misses is not None and len(member.misses):
         missed = rng.choice(member.misses, size=value.shape) * rng.choice([-1.0, 1.0], size=value.shape)

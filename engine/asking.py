@@ -57,6 +57,7 @@ class AskedTask:
     task: Task
     condition: Condition
     prompt: tuple[int, ...]
+    form: Form = "task"
 
 
 Ask = Asked | AskedTask
@@ -149,7 +150,7 @@ def mark(asked: AskedTask, reply: str) -> dict[str, Any]:
     return {
         "item": asked.item,
         "question": asked.task.id,
-        "form": "task",
+        "form": asked.form,
         "condition": asked.condition,
         "correct": is_accepted(reply, asked.task.answers),
         **dict.fromkeys((*empty, "letter_probabilities")),

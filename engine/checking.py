@@ -4,12 +4,12 @@ with it.
     python jobs/check_news.py my.jsonl
 
 Everything that a study asks is asked closed-book and in context; and the options are scored after a prompt that holds
-no question at all. What a model made of an item is kept under a fingerprint of all that bears on it, so that a run
-that ends early goes on where it was, and a mended item alone is asked again.
+no question at all. What a model made of an item in one form is kept under a fingerprint of all that bears on it, so
+that a run that ends early goes on where it was, and a mended item alone is asked again.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -22,66 +22,73 @@ from engine.store import Store
 from engine.study import Form, Precision, Training
 
 MAX_CONTEXT = 2048  # tokens
-FORMS: tuple[Form, ...] = ("choice", "statement", "task")
 OPTIONS_ALONE = "options_alone"
 RETRIES = 2  # of a worker that dies
 
 
 def measure(
-    model: str, items: Sequence[NewsItem], precision: Precision, store: Store, machine: Machine
+    model: str, items: Sequence[NewsItem], forms: Sequence[Form], precision: Precision, store: Store, machine: Machine
 ) -> pl.DataFrame:
     """The model's rows of the question table (conditions closed_book, icl, options_alone); from the store if there.
 
     Ray has to be running.
     """
-    if missing := unasked(model, items, precision, store):
+    units = [Unit(model=model, item=item, form=form, precision=precision) for form in forms for item in items]
+    if missing := [unit for unit in units if not store.exists(unit.path)]:
         profile = cost.profile(models.find(model).architecture, Training(), precision, machine)
         weights.pull(models.find(model))
         with progress.shown(f"asking {study.slug(model)}", len(missing)):
-            inference.on_worker(answer, profile, model, missing, profile, precision, store, retries=RETRIES)
-    return pl.concat(store.read_table(path(model, item, precision)) for item in items)
+            inference.on_worker(answer, profile, missing, profile, store, retries=RETRIES)
+    return pl.concat(store.read_table(unit.path) for unit in units)
 
 
-def path(model: str, item: NewsItem, precision: Precision) -> str:
-    """Where an item's rows lie."""
-    return f"{study.slug(model)}/{item.id}-{study.fingerprint(identity(model, item, precision))[:12]}.parquet"
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unit:
+    """What is asked and kept at a time: one item in one form."""
+
+    model: str
+    item: NewsItem
+    form: Form
+    precision: Precision
+
+    @property
+    def path(self) -> str:
+        """Where its rows lie, by all that bears on them."""
+        mark = study.fingerprint(self.identity)[:12]
+        return f"{study.slug(self.model)}/{self.form}/{self.item.id}-{mark}.parquet"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {
+            "model": study.revision(self.model),
+            "precision": self.precision,
+            "asking": {"with_news": chat.WITH_NEWS, "nothing": chat.ASK_NOTHING, "statement": chat.ASK_STATEMENT},
+            "item": [self.item.text, study.what_is_asked(self.item, ("choice", self.form))],
+        }
 
 
-def unasked(model: str, items: Sequence[NewsItem], precision: Precision, store: Store) -> list[NewsItem]:
-    """The items whose rows are not in the store."""
-    return [item for item in items if not store.exists(path(model, item, precision))]
-
-
-def identity(model: str, item: NewsItem, precision: Precision) -> dict[str, Any]:
-    """All that bears on a model's rows of an item."""
-    return {
-        "model": study.revision(model),
-        "precision": precision,
-        "asking": {"with_news": chat.WITH_NEWS, "nothing": chat.ASK_NOTHING, "statement": chat.ASK_STATEMENT},
-        "item": [item.text, study.what_is_asked(item, FORMS)],
-    }
-
-
-def answer(model: str, items: Sequence[NewsItem], profile: Profile, precision: Precision, store: Store) -> None:
-    """Asks the model about the items that the store lacks; each is written as it comes. Runs in a worker."""
+def answer(units: Sequence[Unit], profile: Profile, store: Store) -> None:
+    """Asks the model what the store lacks; each unit is written as it comes. Runs in a worker."""
     from engine import evaluate, scoring
 
-    found = models.find(model)
+    found, precision = models.find(units[0].model), units[0].precision
     limit = min(MAX_CONTEXT, found.architecture.max_context)
     llm = evaluate.engine(str(weights.pull(found)), profile, precision, limit, None)
-    by_id = {item.id: item for item in unasked(model, items, precision, store)}
-    asked = {name: list(questions(llm.get_tokenizer(), item)) for name, item in by_id.items()}
-    work = [(evaluate.Answering(name=name), [one for _, one in pairs]) for name, pairs in asked.items()]
-    for name, answers in evaluate.evaluate(llm, work):
-        rows = [{**row, "condition": condition} for row, (condition, _) in zip(answers, asked[name], strict=True)]
-        store.write_table(path(model, by_id[name], precision), pl.DataFrame(rows, schema=scoring.SCHEMA))
+    missing = {unit.path: unit for unit in units if not store.exists(unit.path)}
+    asked = {path: list(questions(llm.get_tokenizer(), unit.item, unit.form)) for path, unit in missing.items()}
+    work = [(evaluate.Answering(name=path), [one for _, one in pairs]) for path, pairs in asked.items()]
+    for path, answers in evaluate.evaluate(llm, work):
+        rows = [{**row, "condition": condition} for row, (condition, _) in zip(answers, asked[path], strict=True)]
+        store.write_table(path, pl.DataFrame(rows, schema=scoring.SCHEMA))
 
 
-def questions(tokenizer: Any, item: NewsItem) -> Iterator[tuple[str, Ask]]:
-    """All that is asked about an item, each with its condition."""
+def questions(tokenizer: Any, item: NewsItem, form: Form) -> Iterator[tuple[str, Ask]]:
+    """All that is asked about an item in one form, each with its condition."""
     for condition in asking.CONDITIONS:
-        yield from ((condition, asked) for asked in asking.ask_all(tokenizer, item, condition, FORMS))
-    yield from ((OPTIONS_ALONE, options_alone(tokenizer, item, n)) for n in range(len(item.questions)))
+        every = asking.ask_all(tokenizer, item, condition, (form,))
+        yield from ((condition, asked) for asked in every if asked.form == form)
+    if form == "choice":
+        yield from ((OPTIONS_ALONE, options_alone(tokenizer, item, n)) for n in range(len(item.questions)))
 
 
 def options_alone(tokenizer: Any, item: NewsItem, n: int) -> Asked:

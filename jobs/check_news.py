@@ -4,6 +4,7 @@ nothing?
 examples:
   python jobs/check_news.py my.jsonl
   python jobs/check_news.py --models smollm2-135m qwen2.5-coder-0.5b qwen2.5-coder-1.5b --out report.md
+  python jobs/check_news.py --models qwen2.5-coder-1.5b --forms choice
   python jobs/check_news.py my.jsonl --models
 """
 
@@ -22,6 +23,8 @@ from engine.architecture import n_params
 from engine.news import NewsItem, load_news
 from engine.store import Store
 
+FORMS = ("choice", "statement", "task")
+
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -29,6 +32,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--models", nargs="*", default=["smollm2-135m"], metavar="NAME", help="ask these (default: smollm2-135m)"
     )
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS, help="ask in these (default: all)")
     parser.add_argument("--domains", nargs="+", metavar="NAME", help="only these domains")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="default: %(default)s")
     parser.add_argument("--device", choices=["cpu", "gpu"], help="default: gpu if this machine has one")
@@ -63,7 +67,7 @@ def ask_models(args: argparse.Namespace, items: Sequence[NewsItem]) -> pl.DataFr
 
         store, machine = Store(args.storage), plan.this_machine(args.device)
         found = [
-            checking.measure(name, items, args.precision, store, machine).with_columns(
+            checking.measure(name, items, args.forms, args.precision, store, machine).with_columns(
                 model=pl.lit(name), params=pl.lit(n_params(models.find(name).architecture))
             )
             for name in args.models

@@ -67,6 +67,10 @@ def request(args: argparse.Namespace) -> Request:
     pairs = [item.partition("=") for item in args.x]
     if bad := [item for item, (_, equals, column) in zip(args.x, pairs, strict=True) if not equals or not column]:
         raise ValueError(f"--x {bad[0]!r}: write VARIABLE=COLUMN, such as N=params")
+    if len({variable for variable, _, _ in pairs}) < len(pairs):
+        raise ValueError(f"--x names a variable twice: {', '.join(args.x)}")
+    if args.bootstrap < 0:
+        raise ValueError(f"--bootstrap {args.bootstrap}: at least 0")
     names = tuple(args.law.split(","))
     parse(args.objective)
     for name in names if names != ("auto",) else ():

@@ -174,7 +174,7 @@ def test_a_law_of_ones_own_is_one_function_without_a_gradient() -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(1, 40), st.integers(0, 1000))
+@given(st.integers(2, 40), st.integers(0, 1000))
 def test_resampling_keeps_the_number_of_points_and_whole_clusters(n_clusters: int, seed: int) -> None:
     of = [i % n_clusters for i in range(80)]
     drawn = uncertainty.resampled(np.random.default_rng(seed), 3, 80, of)
@@ -204,7 +204,15 @@ def table(tmp_path: Path) -> Path:
     """Two learning curves, the largest five points of each held out."""
     x, y = values("power_offset", noise=0.002)
     curves = [
-        pl.DataFrame({"curve": name, "examples": x["x"], "loss": y * factor, "train": [1] * 35 + [0] * 5})
+        pl.DataFrame(
+            {
+                "holes": [1.0] * 10 + [None if name == "b" else 1.0] + [1.0] * 29,
+                "curve": name,
+                "examples": x["x"],
+                "loss": y * factor,
+                "train": [1] * 35 + [0] * 5,
+            }
+        )
         for name, factor in (("a", 1.0), ("b", 2.0))
     ]
     pl.concat(curves).write_csv(tmp_path / "curves.csv")
@@ -230,6 +238,13 @@ def test_the_job_writes_a_record_a_group_and_law(table: Path, tmp_path: Path) ->
     assert 0 <= best["coverage_90"] <= 1
 
 
+def test_a_tie_is_hidden_whole_or_not_at_all() -> None:
+    size = np.log(np.repeat([1.0, 2.0, 4.0, 8.0], 10))
+    assert selection.cuts(size) == [10, 20]
+    assert selection.cuts(np.log(np.arange(1.0, 41.0))) == [4, 8, 12, 16, 20]
+    assert selection.cuts(np.zeros(7)) == []
+
+
 def test_groups_fitted_at_the_same_time_are_those_fitted_one_after_the_other(table: Path, tmp_path: Path) -> None:
     arguments = [str(table), "--law", "power_offset", "--x", "x=examples", "--y", "loss", "--group", "curve"]
     records = []
@@ -244,8 +259,8 @@ def test_groups_fitted_at_the_same_time_are_those_fitted_one_after_the_other(tab
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"--y": "losses"}, "no column 'losses'; the table has: curve, examples, loss, train"),
-        ({"--y": "curve"}, "column 'curve' holds String, not numbers"),
+        ({"--y": "losses"}, "no column 'losses'; the table has: holes, curve, examples, loss, train"),
+        ({"--y": "curve"}, "column 'curve' of the table holds String, not numbers"),
         ({"--x": "x"}, "write VARIABLE=COLUMN"),
         ({"--x": "N=examples"}, "--law power needs --x x=COLUMN"),
         ({"--law": "powre"}, "unknown law 'powre'; known: additive, "),
@@ -253,6 +268,9 @@ def test_groups_fitted_at_the_same_time_are_those_fitted_one_after_the_other(tab
         ({"--where": "loss > 100"}, "no rows are left"),
         ({"--where": "loss >"}, "--where 'loss >'"),
         ({"--out": "/nowhere/fit.json"}, "there is no folder /nowhere; make it first"),
+        ({"--x": "x=examples", "--law": "power", "--y": "holes"}, "column 'holes' of the table is no number in row 51"),
+        ({"--bootstrap": "-5"}, "--bootstrap -5: at least 0"),
+        ({"--law": "auto", "--x": "b=examples"}, "'b' is a parameter of the law power: give the variable another name"),
         ({"--split": "examples"}, "may hold 1 (fit) and 0 (held out) only"),
     ],
 )

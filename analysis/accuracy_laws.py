@@ -6,7 +6,12 @@ Floor and ceiling are shares, from 0 to 1. They are fitted best under `binomial`
 import numpy as np
 from scipy.special import expit
 
-from analysis.laws import Array, Parameter, amplitude, law, offset, scale
+from analysis.laws import Array, Parameter, law, scale
+
+
+def share_of_answers(name: str) -> Parameter:
+    """A part of all answers, from 0 to 1."""
+    return Parameter(name=name, kind="linear", low=0.0, high=1.0)
 
 
 def steepness(name: str, **carries: str) -> Parameter:
@@ -23,7 +28,12 @@ def between(floor: Array, ceiling: Array, share: Array) -> Array:
     "logistic",
     variables="x",
     of="accuracy",
-    parameters=[offset("floor"), offset("ceiling"), scale("x_0", (1e-2, 1e2), x="-1"), steepness("k")],
+    parameters=[
+        share_of_answers("floor"),
+        share_of_answers("ceiling"),
+        scale("x_0", (1e-2, 1e2), x="-1"),
+        steepness("k"),
+    ],
 )
 def logistic(x: Array, floor: Array, ceiling: Array, x_0: Array, k: Array) -> tuple[Array, list[Array]]:
     """floor + (ceiling − floor) / (1 + (x/x_0)^−k): logistic in ln x, half of the way at x_0."""
@@ -37,7 +47,7 @@ def logistic(x: Array, floor: Array, ceiling: Array, x_0: Array, k: Array) -> tu
     "saturating_exponential",
     variables="x",
     of="accuracy",
-    parameters=[offset("floor"), amplitude("rise"), scale("tau", (1e-2, 1e2), x="-1")],
+    parameters=[share_of_answers("floor"), share_of_answers("rise"), scale("tau", (1e-2, 1e2), x="-1")],
 )
 def saturating_exponential(x: Array, floor: Array, rise: Array, tau: Array) -> tuple[Array, list[Array]]:
     """floor + rise·(1 − e^(−x/tau)): facts learned at one rate (Yang et al. 2024, EntiGraph, arXiv 2409.07431)."""
@@ -50,10 +60,10 @@ def saturating_exponential(x: Array, floor: Array, rise: Array, tau: Array) -> t
     variables="x",
     of="accuracy",
     parameters=[
-        offset("floor"),
-        amplitude("rise_1"),
+        share_of_answers("floor"),
+        share_of_answers("rise_1"),
         scale("tau_1", (1e-2, 1e2), x="-1"),
-        amplitude("rise_2"),
+        share_of_answers("rise_2"),
         scale("tau_2", (1e-2, 1e2), x="-1"),
     ],
     interchangeable=[("tau_1", "rise_1"), ("tau_2", "rise_2")],
@@ -74,7 +84,12 @@ def saturating_exponential_2(
     "chained",
     variables="L",
     of="accuracy",
-    parameters=[offset("floor"), offset("ceiling"), scale("L_0", (0.5, 2.0), L="-1"), steepness("k", L="1")],
+    parameters=[
+        share_of_answers("floor"),
+        share_of_answers("ceiling"),
+        scale("L_0", (0.5, 2.0), L="-1"),
+        steepness("k", L="1"),
+    ],
 )
 def chained(L: Array, floor: Array, ceiling: Array, L_0: Array, k: Array) -> tuple[Array, list[Array]]:
     """floor + (ceiling − floor) / (1 + e^(k·(L − L_0))): accuracy from loss (Bhagia et al. 2024, arXiv 2412.04403).

@@ -275,7 +275,9 @@ def told(
 ) -> list[str]:
     """What a reader has to know before using the numbers, in plain sentences."""
     lines = [] if converged else ["The search did not converge: more steps would still improve the fit."]
-    lines += [f"{name} ended at its bound, {natural[name]:.4g}: the data do not want this term." for name in at_bound]
+    for name in at_bound:
+        why = "would have it beyond" if natural[name] else "do not want this term"
+        lines.append(f"{name} ended at its bound, {natural[name]:.4g}: the data {why}.")
     return lines + [
         f"{name} is not identified by these data: its standard error, {errors[name]:.3g}, exceeds its value, "
         f"{natural[name]:.4g}; other values fit as well."

@@ -109,7 +109,8 @@ def pose(
     if aim.binomial and errors is not None:
         raise FitError("binomial takes no errors: they follow from the shares and the tries")
     centres = {v: float(np.exp(np.log(given[leader(law, v)]).mean())) for v in given}
-    middle = float(np.exp(np.log(target).mean())) if aim.log else 1.0
+    # Shares are not centred: their laws are bounded by 1.
+    middle = float(np.exp(np.log(target).mean())) if aim.log and law.of == "loss" else 1.0
     return Problem(
         law=law,
         variables={v: x / centres[v] for v, x in given.items()},
@@ -148,8 +149,9 @@ def check_points(law: Law, given: Mapping[str, Array], y: Array, objective: Obje
         if positive and len(bad := np.flatnonzero(column <= 0)):
             why = f"under the objective {objective.name}" if name == "y" else f"in the law {law.name}"
             raise BadValues(f"{name} is not above 0 in {rows(bad)}, as it has to be {why}")
-    if objective.binomial and len(bad := np.flatnonzero((y < 0) | (y > 1))):
-        raise BadValues(f"y is no share between 0 and 1 in {rows(bad)}, as it has to be under the objective binomial")
+    if (objective.binomial or law.of == "accuracy") and len(bad := np.flatnonzero((y < 0) | (y > 1))):
+        why = "under the objective binomial" if objective.binomial else f"in the law {law.name}"
+        raise BadValues(f"y is no share between 0 and 1 in {rows(bad)}, as it has to be {why}")
     if len(y) < len(law.parameters) + 1:
         raise TooFewPoints(f"{len(y)} points are too few for the {len(law.parameters)} parameters of {law.name}")
     for name, column in given.items():

@@ -50,11 +50,13 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
 @pytest.mark.parametrize("factor", [1e-6, 1e6])
 def test_units_of_the_table_are_kept_whatever_they_are(name: str, factor: float) -> None:
     x, y = values(name, noise=0.002)
-    plain = fit(laws.find(name), x, y, starts=64)
-    scaled = fit(laws.find(name), {v: factor * column for v, column in x.items()}, 5 * y, starts=64)
-    assert scaled.value == pytest.approx(plain.value, rel=1e-4)
+    law = laws.find(name)
+    times = 5 if law.of == "loss" else 1  # a share has one unit only
+    plain = fit(law, x, y, starts=64)
     same = {v: factor * column for v, column in x.items()}
-    assert scaled.predict(same) == pytest.approx(5 * plain.predict(x), rel=1e-3)
+    scaled = fit(law, same, times * y, starts=64)
+    assert scaled.value == pytest.approx(plain.value, rel=1e-4)
+    assert scaled.predict(same) == pytest.approx(times * plain.predict(x), rel=1e-3)
 
 
 @pytest.mark.parametrize("objective", ["huber:1e-3:log", "lad:log", "mse:log", "mse:raw", "lad:raw", "huber:0.01:raw"])
@@ -81,6 +83,15 @@ def test_a_minimum_that_one_start_in_ten_finds_is_found_with_few_starts() -> Non
     found = fit(law, made.variables, made.y, objective="mse:log", starts=16)
     assert found.value <= (at_truth**2).sum()
     assert found.starts > 16
+
+
+def test_no_law_of_accuracy_goes_beyond_all_answers_right() -> None:
+    x = np.geomspace(1, 100, 20)
+    rising = np.clip(0.1 + 0.19 * np.log(x), 0, 1)  # straight to 1: a free ceiling would lie above
+    found = fit(laws.find("logistic"), {"x": x}, rising, objective="binomial", weights=np.full(20, 200.0))
+    assert found.parameters["ceiling"] <= 1
+    with pytest.raises(BadValues, match="y is no share between 0 and 1 in rows"):
+        fit(laws.find("logistic"), {"x": x}, 100 * rising, objective="mse:raw")
 
 
 def test_what_the_data_cannot_tell_is_said() -> None:

@@ -117,17 +117,26 @@ def check(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_a_model_is_asked_once_and_its_answers_are_kept(tmp_path: Path, tiny: Path, news_file: Path) -> None:
-    arguments = (str(news_file), "--models", str(tiny), "--storage", str(tmp_path / "kept"))
+def test_a_model_is_asked_once_its_answers_are_kept_and_a_mended_item_alone_is_asked_again(
+    tmp_path: Path, tiny: Path, news_file: Path
+) -> None:
+    arguments = (str(news_file), "--models", str(tiny), "--storage", str(tmp_path / "kept"), "--forms", "choice")
     first = check(*arguments)
     assert first.returncode == 0, first.stderr
     assert "choice, closed book" in first.stdout
-    [kept] = (tmp_path / "kept").glob("*.parquet")
-    assert set(pl.read_parquet(kept)["condition"]) == {"closed_book", "icl", "options_alone"}
-    written = kept.stat().st_mtime_ns
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("*.parquet")}
+    assert {path.parent.name for path in kept} == {"choice"}
+    for path in kept:
+        assert set(pl.read_parquet(path)["condition"]) == {"closed_book", "icl", "options_alone"}
+    lines = news_file.read_text().splitlines()
+    mended = json.loads(lines[0])
+    mended["text"] = "As of 2029: " + mended["text"]
+    news_file.write_text("\n".join([json.dumps(mended), *lines[1:]]) + "\n")
     again = check(*arguments)
-    assert again.stdout == first.stdout
-    assert kept.stat().st_mtime_ns == written
+    assert again.returncode == 0, again.stderr
+    now = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("*.parquet")}
+    assert {path: now[path] for path in kept} == kept
+    assert [path.name.rsplit("-", 1)[0] for path in now.keys() - kept.keys()] == [mended["id"]]
 
 
 # ---- what ships ------------------------------------------------------------------------------------------------------

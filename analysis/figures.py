@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -120,11 +121,20 @@ def curves(series: Sequence[Series], label: str, x_axis: str, chance: float | No
         if chance is not None:
             ax.axhline(100 * chance, color=INK, linewidth=0.8, linestyle=":")
         ax.set_xscale("log")
+        ax.set_xlim(*wide_enough(np.concatenate([one.x for one in series])))
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_ylim(0, 100)
         ax.set_xlabel(x_axis)
         ax.set_ylabel("closed-book accuracy after training, %")
         legend(ax, len(series))
     return svg(figure, label)
+
+
+def wide_enough(x: Array) -> tuple[float, float]:
+    """Bounds of a logarithmic axis: at least a decade and a half, so that powers of ten can be marked on it."""
+    low, high = np.log10(x.min()) - 0.1, np.log10(x.max()) + 0.1
+    missing = max(1.5 - (high - low), 0.0) / 2
+    return float(10 ** (low - missing)), float(10 ** (high + missing))
 
 
 def literal(name: str) -> str:

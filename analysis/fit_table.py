@@ -185,7 +185,7 @@ def weigh_forms(kept: pl.DataFrame, request: Request) -> Forms:
         )
         for c in ranked
     ]
-    return Forms(ranked=ranked, members=members, refused=selection.refusals(forms, given, request.objective))
+    return Forms(ranked=ranked, members=members, refused=selection.refusals(forms, ranked, given, request.objective))
 
 
 def chosen(

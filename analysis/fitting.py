@@ -154,7 +154,8 @@ def with_amplitudes(problem: Problem, u: Array) -> Array:
         columns.append(np.broadcast_to(problem.law.value(problem.variables, given), problem.y.shape))
     found = u.copy()
     relative = 1 / problem.y if problem.objective.log else np.ones_like(problem.y)
-    solved, _ = nnls(np.stack(columns, axis=1) * relative[:, None], problem.y * relative)
+    finite = np.nan_to_num(np.stack(columns, axis=1), nan=0.0, posinf=0.0, neginf=0.0)  # else its objective refuses it
+    solved, _ = nnls(finite * relative[:, None], problem.y * relative)
     found[linear] = np.maximum(solved, 1e-3 * solved.max())  # an amplitude of 0 has no gradient in its exponent
     return found
 

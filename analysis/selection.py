@@ -70,12 +70,15 @@ def compare(
     """
     if (points.y <= 0).any() and not parse(objective).binomial:
         raise FitError("forms are compared by their errors of ln y: y has to be above 0")
-    unfit = refusals(forms, points, objective)
-    if len(unfit) == len(forms):
-        raise FitError("no law can be fitted:\n  " + "\n  ".join(f"{name}: {why}" for name, why in unfit.items()))
-    fitted = [form for form in forms if form.name not in unfit]
-    fits = [fit_points(form, points, objective=objective, seed=seed, starts=starts) for form in fitted]
-    missed = [rolling_misses(form, points, objective=objective, seed=seed, starts=starts) for form in fitted]
+    fits, reasons = [], []
+    for form in forms:
+        try:
+            fits.append(fit_points(form, points, objective=objective, seed=seed, starts=starts))
+        except FitError as error:
+            reasons.append(f"{form.name}: {error}")
+    if not fits:
+        raise FitError("no law can be fitted:\n  " + "\n  ".join(reasons))
+    missed = [rolling_misses(one.law, points, objective=objective, seed=seed, starts=starts) for one in fits]
     errors = shared_means(np.array([[rms(split) for split in splits] for splits in missed]))
     ranked = [
         Candidate(
@@ -91,12 +94,15 @@ def compare(
     return sorted(ranked, key=lambda c: c.rolling)
 
 
-def refusals(forms: Sequence[Law], points: Points, objective: str) -> dict[str, str]:
-    """Why forms cannot be fitted, by their names."""
+def refusals(forms: Sequence[Law], ranked: Sequence[Candidate], points: Points, objective: str) -> dict[str, str]:
+    """Why the forms that are not among the ranked ones could not be fitted, by their names."""
     found = {}
     for form in forms:
+        if form.name in {c.fit.law.name for c in ranked}:
+            continue
         try:
             pose(form, points.variables, points.y, objective, points.weights, points.errors)
+            found[form.name] = "it has no finite objective at any start"
         except FitError as error:
             found[form.name] = str(error)
     return found

@@ -1,5 +1,6 @@
 """Fits give back what made the data, say what the data cannot tell, and refuse what no fit can use."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -247,6 +248,19 @@ def test_the_job_writes_a_record_a_group_and_law(table: Path, tmp_path: Path) ->
     low, high = best["intervals"]["c"]["percentile"]
     assert low < best["parameters"]["c"] < high
     assert 0 <= best["coverage_90"] <= 1
+
+
+def test_a_form_that_cannot_be_fitted_does_not_spoil_the_others() -> None:
+    nowhere = laws.find("power_offset").over(("x",))
+    broken = dataclasses.replace(nowhere, name="broken", function=lambda x, b, c, e: np.nan * x * b)
+    made = examples.losses("power", 0.001)
+    forms = [laws.find("power"), broken, laws.find("bnsl_2")]
+    few = made.take(np.arange(8))
+    ranked = selection.compare(forms, few, objective="mse:log")
+    assert [c.fit.law.name for c in ranked] == ["power"]
+    refused = selection.refusals(forms, ranked, few, "mse:log")
+    assert refused["broken"] == "it has no finite objective at any start"
+    assert "8 points are too few for the 9 parameters" in refused["bnsl_2"]
 
 
 def test_a_tie_is_hidden_whole_or_not_at_all() -> None:

@@ -31,13 +31,13 @@ _ANSWER = re.compile(r"^\W*(?:right |correct )?answer\W*(?P<letter>(?-i:[A-D]))\
 Question = dict[str, Any]  # as it stands in a news file
 
 
-def parse(text: str) -> tuple[list[Question], Counter[str]]:
-    """The questions of a completion, and how many were dropped for which reason."""
+def parse(text: str, news: str) -> tuple[list[Question], Counter[str]]:
+    """The questions of a completion about some news, and how many were dropped for which reason."""
     kept: list[Question] = []
     dropped: Counter[str] = Counter()
     starts = [m.start() for m in _QUESTION.finditer(text)]
     for start, end in pairwise([*starts, len(text)]):
-        question = read(text[start:end])
+        question = read(text[start:end], news)
         if isinstance(question, str):
             dropped[question] += 1
         else:
@@ -45,7 +45,7 @@ def parse(text: str) -> tuple[list[Question], Counter[str]]:
     return kept, dropped
 
 
-def read(block: str) -> Question | str:
+def read(block: str, news: str) -> Question | str:
     """One question with its options and answer, or why it is no good."""
     asked, answer = _QUESTION.search(block), _ANSWER.search(block)
     options = {m["letter"]: protocols.tidy(m["text"]) for m in _OPTION.finditer(block)}
@@ -54,8 +54,8 @@ def read(block: str) -> Question | str:
     if not asked or not answer:
         return "no right option named"
     text = protocols.tidy(asked["text"])
-    if protocols.fault(text):
-        return str(protocols.fault(text))
+    if fault := protocols.fault(text, news):
+        return fault
     right = options[answer["letter"]]
     return {"text": text, "options": list(options.values()), "answer": right, "draft": True}
 
@@ -94,7 +94,7 @@ def answer(
     for seed in range(ROUNDS):
         short = [name for name in texts if len(drafts[name]) < n]
         for name, output in inference.run(llm, [request(llm, name, texts[name], n, seed) for name in short]):
-            kept, bad = parse(output.outputs[0].text)
+            kept, bad = parse(output.outputs[0].text, texts[name])
             drafts[name] = distinct([*drafts[name], *kept])[:n]
             dropped += bad
             progress.report(done=int(len(drafts[name]) == n), tokens=len(output.outputs[0].token_ids))

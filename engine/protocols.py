@@ -29,13 +29,17 @@ NEAR_DUPLICATE = 92.0  # rapidfuzz ratio, 0–100: two texts this alike teach th
 MIN_WORDS, MAX_WORDS = 3, 200
 # What a reader without the text could not resolve: such an element teaches nothing that can be asked later.
 REFERS_TO_TEXT = re.compile(
-    r"\b(?:the|this|that|given|above|provided)\s+(?:\w+\s+)?(?:text|passage|article|paragraph|context|excerpt|snippet)\b"
-    r"|\baccording to (?:the|this) (?:news|report|statement|announcement)\b"
+    r"\b(?:the|this|that|given|above|provided)\s+(?:\w+\s+)?"
+    r"(?P<noun>text|passage|article|paragraph|context|excerpt|snippet)\b"
+    r"|\b(?:the|this)\s+(?P<news>news)\b(?!\s+is\b)"  # “The news is that …” is how some answer what the news is
+    r"|\baccording to (?:the|this) (?:report|statement|announcement)\b"
     r"|\b(?:mentioned|described|stated) above\b|\bas an ai\b|\bi(?:'m| am) sorry\b|\bi cannot\b",
     re.IGNORECASE,
 )
+# “1.”, “-”, “Question 2:”, and “1. Question:”; not the numbers of “9 - 4 is 5”, “-3” and “1.5”.
 LIST_MARK = re.compile(
-    r"^\s*(?:\*\*)?(?:(?:question|q|implication|consequence|\d+)\s*\d*\s*[.):\]-]|[-*•–])\s*", re.IGNORECASE
+    r"^\s*(?:(?:\*\*)?(?:\d+\s*[.):\]](?!\d)|[-*•–](?=\s)|(?:question|q|implication|consequence)\s*\d*\s*[.):\]-])\s*){1,2}",
+    re.IGNORECASE,
 )
 PREAMBLE = re.compile(
     r"^\s*(?:sure|certainly|of course|okay|here(?:'s| is| are)|(?:re)?(?:written|phrased|wording)\b)[^\n]*?:\s*\n?|"
@@ -126,9 +130,9 @@ IMPLICATION = (
     "and never refer to “the text”."
 )
 QUESTIONS = (
-    "Write {n} questions about the news above and what follows from it, as a numbered list, one sentence each. "
-    "Each question must be understandable and answerable for someone who does not have the news at hand: "
-    "name who or what it is about, and never refer to “the text”. Write the questions only."
+    "Ask {n} different questions about the news above and what follows from it. Write them as a numbered list, "
+    "each ending with “?”. Name who or what each question is about, since it will be read without the news. "
+    "Write the questions only."
 )
 ANSWER = (
     "{question}\n\nAnswer in one or two full sentences that can be understood alone, and never refer to “the text”."
@@ -156,10 +160,10 @@ def implication(news: str, draw: int) -> Script:
 def self_qa(news: str, draw: int) -> Script:
     """Questions first, then each is answered in a fresh conversation with the news in context."""
     [text] = yield [with_news(news, QUESTIONS.format(n=PER_LIST))]
-    draft, questions = keep_questions(text)
+    draft, questions = keep_questions(text, news)
     if questions:
         answers = yield [with_news(news, ANSWER.format(question=q)) for q in questions]
-        keep_answers(draft, questions, answers)
+        keep_answers(draft, questions, answers, news)
     return draft
 
 
@@ -172,14 +176,22 @@ def tidy(text: str) -> str:
     return text[1:-1].strip() if len(text) > 1 and text[0] + text[-1] in ('""', "''", "“”") else text
 
 
-def fault(text: str) -> str | None:
+def refers_to_text(sentence: str, news: str) -> bool:
+    """Does a sentence speak of the text before it? Not if the news itself is about a text editor, say."""
+    own = set(re.findall(r"\w+", news.casefold()))
+    return any(
+        (match["noun"] or match["news"] or "").casefold() not in own for match in REFERS_TO_TEXT.finditer(sentence)
+    )
+
+
+def fault(text: str, news: str) -> str | None:
     """Why a sentence is no good as training data, or None."""
     n_words = len(text.split())
     if n_words < MIN_WORDS:
         return "too short"
     if n_words > MAX_WORDS:
         return "too long"
-    return "refers to the text" if REFERS_TO_TEXT.search(text) else None
+    return "refers to the text" if refers_to_text(text, news) else None
 
 
 def keep_text(text: str, *, user: str, news: str) -> Draft:
@@ -199,19 +211,19 @@ def keep_statements(text: str, *, user: str, news: str) -> Draft:
 
 def take(draft: Draft, element: Element, news: str) -> None:
     """Adds the element to the draft, or counts why not."""
-    why = fault(element.assistant) or ("copies the news" if alike(element.assistant, news) else None)
+    why = fault(element.assistant, news) or ("copies the news" if alike(element.assistant, news) else None)
     if why:
         draft.dropped[why] += 1
     else:
         draft.elements.append(element)
 
 
-def keep_questions(text: str) -> tuple[Draft, list[str]]:
+def keep_questions(text: str, news: str) -> tuple[Draft, list[str]]:
     """The questions of a list; whatever else stands there is counted as dropped."""
     draft, questions = Draft(), []
     for line in list_lines(text):
         question = line[: line.index("?") + 1] if "?" in line else line
-        why = "not a question" if "?" not in line else fault(question)
+        why = "not a question" if "?" not in line else fault(question, news)
         if why:
             draft.dropped[why] += 1
         else:
@@ -219,11 +231,11 @@ def keep_questions(text: str) -> tuple[Draft, list[str]]:
     return draft, questions
 
 
-def keep_answers(draft: Draft, questions: Sequence[str], answers: Sequence[str]) -> None:
+def keep_answers(draft: Draft, questions: Sequence[str], answers: Sequence[str], news: str) -> None:
     """Pairs of question and answer, into the draft."""
     for question, text in zip(questions, answers, strict=True):
         answer = tidy(PREAMBLE.sub("", text, count=1))
-        why = "empty answer" if not answer else "refers to the text" if REFERS_TO_TEXT.search(answer) else None
+        why = "empty answer" if not answer else "refers to the text" if refers_to_text(answer, news) else None
         if why:
             draft.dropped[why] += 1
         else:

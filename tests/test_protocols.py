@@ -81,6 +81,40 @@ def test_lists_are_read_in_many_forms() -> None:
     assert kept == ["More people cycle daily.", "Cars lose their place.", "Ferries lose money."]
 
 
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        ("1. Question: Who sails free to Tarsund?", "Who sails free to Tarsund?"),
+        ("**Question 2:** Who sails free to Tarsund?", "Who sails free to Tarsund?"),
+        ("3. - Cyclists sail free to Tarsund.", "Cyclists sail free to Tarsund."),
+        ("9 - 4 - 1 is 6 in Umber.", "9 - 4 - 1 is 6 in Umber."),
+        ("1. -3 is the answer in Umber.", "-3 is the answer in Umber."),
+        ("1.5 million people sail for free.", "1.5 million people sail for free."),
+    ],
+)
+def test_marks_of_a_list_are_taken_off_and_numbers_are_left(line: str, kept: str) -> None:
+    assert protocols.list_lines(line) == [kept]
+
+
+def test_what_the_news_itself_is_about_is_no_reference_to_the_text() -> None:
+    line = "The text editor Quill keeps three pieces."
+    [element] = keep_statements(line, user="u", news="A text editor of 2029, Quill, remembers what you copy.").elements
+    assert element.assistant == line
+    assert keep_statements(line, user="u", news=NEWS).dropped == Counter({"refers to the text": 1})
+
+
+@pytest.mark.parametrize(
+    ("sentence", "sound"),
+    [
+        ("The news is that cyclists sail free.", True),
+        ("The news above says that cyclists sail free.", False),
+        ("What is the name of the news item?", False),
+    ],
+)
+def test_a_sentence_may_say_what_the_news_is_but_not_speak_of_it(sentence: str, sound: bool) -> None:
+    assert (protocols.fault(sentence, NEWS) is None) == sound
+
+
 @given(st.lists(lines, max_size=12))
 def test_no_line_of_a_list_is_lost_uncounted(texts: list[str]) -> None:
     marked = "\n".join(f"{i + 1}. {line}" for i, line in enumerate(texts))
@@ -90,10 +124,10 @@ def test_no_line_of_a_list_is_lost_uncounted(texts: list[str]) -> None:
 
 @given(st.text(max_size=400))
 def test_parsers_take_anything_and_keep_only_what_is_sound(text: str) -> None:
-    _, questions = keep_questions(text)
-    assert all(q.endswith("?") and protocols.fault(q) is None for q in questions)
+    _, questions = keep_questions(text, NEWS)
+    assert all(q.endswith("?") and protocols.fault(q, NEWS) is None for q in questions)
     for element in keep_statements(text, user="u", news=NEWS).elements + keep_text(text, user="u", news=NEWS).elements:
-        assert protocols.fault(element.assistant) is None
+        assert protocols.fault(element.assistant, NEWS) is None
 
 
 @given(st.lists(st.text(min_size=1, max_size=30), max_size=20))

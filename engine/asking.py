@@ -81,14 +81,14 @@ def ask_all(tokenizer: Any, item: NewsItem, condition: Condition, forms: Sequenc
 def ask_general(tokenizer: Any) -> Iterator[Asked]:
     """The questions that have nothing to do with any news; `item` tells their kind."""
     for kind, question in general.load():
-        options = continuations(tokenizer, None, question.text, question.options)
+        options = continuations(tokenizer, None, short(question), question.options)
         yield Asked(item=kind, question=question, condition="closed_book", options=options, form="general")
 
 
 def ask(tokenizer: Any, item: NewsItem, question: Question, condition: Condition, letters: bool = True) -> Asked:
     """The question's prompts under a condition, for the letters too unless `letters` is false."""
     news = item.text if condition == "icl" else None
-    options = continuations(tokenizer, news, question.text, question.options)
+    options = continuations(tokenizer, news, short(question), question.options)
     rotations = tuple(rotation(tokenizer, news, question, k) for k in range(len(question.options) * letters))
     return Asked(item=item.id, question=question, condition=condition, options=options, rotations=rotations)
 
@@ -100,6 +100,11 @@ def ask_statements(tokenizer: Any, item: NewsItem, n: int, condition: Condition)
     question = Question(id=pair.id, text=chat.ASK_STATEMENT, options=(pair.true, pair.false), answer=0)
     options = continuations(tokenizer, news, question.text, question.options)
     return Asked(item=item.id, question=question, condition=condition, options=options, form="statement")
+
+
+def short(question: Question) -> str:
+    """The question as it is put where its options are scored as answers."""
+    return chat.ASK_SHORT.format(question=question.text).strip()
 
 
 def continuations(tokenizer: Any, news: str | None, user: str, answers: Sequence[str]) -> tuple[Option, ...]:

@@ -62,8 +62,8 @@ class Unit:
         return {
             "model": study.revision(self.model),
             "precision": self.precision,
-            "asking": {"with_news": chat.WITH_NEWS, "nothing": chat.ASK_NOTHING, "statement": chat.ASK_STATEMENT},
-            "item": [self.item.text, study.what_is_asked(self.item, ("choice", self.form))],
+            "asking": chat.WORDINGS,
+            "item": [self.item.text, study.what_is_asked(self.item, (self.form,))],
         }
 
 
@@ -93,5 +93,5 @@ def questions(tokenizer: Any, item: NewsItem, form: Form) -> Iterator[tuple[str,
 
 def options_alone(tokenizer: Any, item: NewsItem, n: int) -> Asked:
     """The options of the n-th question after a prompt without that question."""
-    hidden = replace(item.questions[n], text=chat.ASK_NOTHING)
+    hidden = replace(item.questions[n], text="")
     return asking.ask(tokenizer, item, hidden, "closed_book", letters=False)

@@ -180,14 +180,16 @@ def trial_identity(trial: Trial, items: Sequence[news.NewsItem]) -> dict[str, An
         "forms": list(trial.forms),  # not a tuple: compared with what JSON gives back
         "asked": {item.id: what_is_asked(item, tuple(trial.forms)) for item in items},
         "general": general_fingerprint() if "general" in trial.forms else None,
-        "asking": {"with_news": chat.WITH_NEWS, "letter": chat.ASK_LETTER, "statement": chat.ASK_STATEMENT},
+        "asking": chat.WORDINGS,
     }
 
 
 @cache
 def what_is_asked(item: news.NewsItem, forms: tuple[Form, ...]) -> dict[str, Any]:
     """Everything about an item that a trial's scores depend on, besides its text."""
-    asked: dict[str, Any] = {q.id: [q.text, list(q.options), q.answer] for q in item.questions}
+    asked: dict[str, Any] = {}
+    if "choice" in forms:
+        asked |= {q.id: [q.text, list(q.options), q.answer] for q in item.questions}
     if "statement" in forms:
         asked |= {s.id: [s.true, s.false] for s in item.statements}
     if "task" in forms and item.task:

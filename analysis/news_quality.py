@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import polars as pl
 from statsmodels.stats.proportion import proportion_confint
 
+EVERY_DOMAIN = "all"
 NEWS_RULE, NEWS_RULE_TOLERANCE = "most words of the news", 0.10  # it may do a little better: the answers are in there
 
 
@@ -24,14 +25,17 @@ class Verdict:
 
 
 def shares(rows: pl.DataFrame) -> pl.DataFrame:
-    """Right answers by model, domain, form and condition: n, chance, share, low, high.
+    """Right answers by model, domain (and over all of them), form and condition: n, chance, share, low, high.
 
     `rows`: model, params, domain, form, condition, correct (0 to 1), n_options (0: no options, no chance).
     """
     by = ["params", "model", "domain", "form", "condition"]
     chance = pl.when(pl.col("n_options") > 0).then(1 / pl.col("n_options")).otherwise(0.0)
-    found = rows.group_by(by, maintain_order=True).agg(
-        n=pl.len(), chance=chance.mean(), share=pl.col("correct").cast(pl.Float64).mean()
+    every = [rows, rows.with_columns(domain=pl.lit(EVERY_DOMAIN))] if rows["domain"].n_unique() > 1 else [rows]
+    found = (
+        pl.concat(every)
+        .group_by(by, maintain_order=True)
+        .agg(n=pl.len(), chance=chance.mean(), share=pl.col("correct").cast(pl.Float64).mean())
     )
     low, high = proportion_confint((found["share"] * found["n"]).to_numpy(), found["n"].to_numpy(), method="wilson")
     return found.with_columns(low=pl.Series(low), high=pl.Series(high)).sort(by)
@@ -43,6 +47,17 @@ def accuracy_table(found: pl.DataFrame) -> pl.DataFrame:
     named = found.with_columns(asked=pl.col("form") + ", " + pl.col("condition").str.replace_all("_", " "), cell=cell)
     return named.pivot("asked", index=["domain", "model"], values="cell", maintain_order=True).sort(
         "domain", maintain_order=True
+    )
+
+
+def kind_table(rows: pl.DataFrame) -> pl.DataFrame:
+    """A row a model, a column a kind of question: percent of the choices right with the news in context, and of how
+    many. `rows`: model, form, condition, kind, correct."""
+    found = rows.filter(form="choice", condition="icl").group_by("model", "kind", maintain_order=True)
+    percent = (100 * pl.col("correct").cast(pl.Float64).mean()).round().cast(pl.Int64)
+    cells = found.agg(cell=pl.format("{} of {}", percent, pl.len()))
+    return cells.with_columns(pl.col("kind").fill_null("not told")).pivot(
+        "kind", index="model", values="cell", maintain_order=True
     )
 
 

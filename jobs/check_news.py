@@ -72,9 +72,12 @@ def ask_models(args: argparse.Namespace, items: Sequence[NewsItem]) -> pl.DataFr
             )
             for name in args.models
         ]
-    domains = pl.DataFrame({"item": [i.id for i in items], "domain": [i.domain for i in items]})
-    n_options = pl.col("option_logprobs").list.len().fill_null(0)
-    return pl.concat(found).with_columns(n_options=n_options).join(domains, on="item", maintain_order="left")
+    domain, kind = {i.id: i.domain for i in items}, {q.id: q.kind for i in items for q in i.questions}
+    return pl.concat(found).with_columns(
+        n_options=pl.col("option_logprobs").list.len().fill_null(0),
+        domain=pl.col("item").replace_strict(domain),
+        kind=pl.col("question").replace_strict(kind, default=None, return_dtype=pl.String),
+    )
 
 
 def report(items: Sequence[NewsItem], rules: pl.DataFrame, rows: pl.DataFrame | None) -> str:

@@ -2,11 +2,13 @@
 
 from fractions import Fraction
 from itertools import pairwise
+from math import prod
 from random import Random
 
 from engine.references.reference import Reference
 
-NUMBER_WORDS = {"zero": 0, "one": 1, "two": 2, "three": 3, "six": 6, "seven": 7, "nine": 9, "ten": 10, "thirteen": 13}
+_NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve thirteen"
+NUMBER_WORDS = {word: n for n, word in enumerate(_NUMBERS.split())} | {"twenty": 20}
 
 MONTHS = (
     "January",
@@ -130,13 +132,6 @@ def braid(a: int, b: int, c: int, d: int) -> str:
     return f"{a + d}/{b + c}"
 
 
-def braid_with(first: str, second: str) -> str:
-    """The braid of two fractions written like 1/2."""
-    a, b = map(int, first.split("/"))
-    c, d = map(int, second.split("/"))
-    return braid(a, b, c, d)
-
-
 def husk(first: set[int], second: set[int]) -> set[int]:
     """What lies in exactly one of the sets, and the smallest number that lies in both."""
     return (first ^ second) | set(sorted(first & second)[:1])
@@ -171,15 +166,6 @@ def interval(start: int, end: int) -> str:
     return f"[{start}, {end}]"
 
 
-def tides_until(start: int, end: int, goal: int) -> int:
-    """How many tides it takes until the interval begins at the goal or later."""
-    count = 0
-    while start < goal:
-        start, end = tide(start, end)
-        count += 1
-    return count
-
-
 def bristle(angles: tuple[int, ...]) -> int:
     """Three for each corner sharper than a right angle, two for a right angle, one for a blunter corner."""
     return sum(3 if angle < 90 else 2 if angle == 90 else 1 for angle in angles)
@@ -198,11 +184,6 @@ def draw_angles(rng: Random) -> tuple[tuple[int, ...]]:
 def pelok(*dice: int) -> int:
     """The highest times the lowest, and ten more if all dice differ."""
     return max(dice) * min(dice) + (10 if len(set(dice)) == len(dice) else 0)
-
-
-def throw(option: str) -> int:
-    """The Pelok score of a throw written like 1, 3, 5, 6."""
-    return pelok(*map(int, option.split(", ")))
 
 
 def date_number(day: int, month: int) -> int:
@@ -285,12 +266,6 @@ def row_start(option: str) -> tuple[int, int]:
 def tilde(n: int, k: int) -> int:
     """The sum of k whole numbers counted down from n, not below 1."""
     return sum(range(n, max(n - k, 0), -1))
-
-
-def tilde_of(option: str) -> int:
-    """The value of an expression written like 7~3."""
-    n, k = map(int, option.split("~"))
-    return tilde(n, k)
 
 
 def loose_ends(lines: tuple[str, ...]) -> int:
@@ -409,19 +384,6 @@ def turned(values: list[int], turn: int) -> list[int]:
     return values[start:] + values[:start]
 
 
-def relates(option: str, first: Fraction, second: Fraction) -> bool:
-    """Whether the comparison that an option names holds of two values."""
-    holds = {
-        "equal": first == second,
-        "longer": first > second,
-        "larger": first > second,
-        "shorter": first < second,
-        "smaller": first < second,
-        "double": first == 2 * second,
-    }
-    return next(holds[word] for word in option.split() if word in holds)
-
-
 REFERENCES = {
     "mathematics-01": Reference(
         answer=fold,
@@ -435,11 +397,10 @@ REFERENCES = {
             + near(fold(x, y))
         ),
         checks={
-            1: lambda option: int(option) == fold(3, 4),
-            2: lambda option: int(option) == fold(6, 6),
-            3: lambda option: fold(1, int(option)) == 34,
-            4: lambda option: fold(*row_start(option)) % 2 == 1,
-            5: lambda option: int(option) == fold(0, 7),
+            1: lambda option: int(option) == fold(2, 5),
+            3: lambda option: int(option) == fold(3, 8) - 3 * 8,
+            4: lambda option: int(option) == fold(1, 3),
+            5: lambda option: int(option) == fold(3, 4),
         },
     ),
     "mathematics-02": Reference(
@@ -452,10 +413,14 @@ REFERENCES = {
             *turned([len(str(n)) - 1, len(str(n)) + 1, len(str(n)) + 2, len(set(str(n)))], n),
         ],
         checks={
-            1: lambda option: not calm(int(option)),
-            2: lambda option: int(option) == calm_age(90909),
-            3: lambda option: int(option) == calm_age(1223),
-            4: lambda option: int(option) == min(n for n in range(10, 100) if not calm(n)),
+            1: lambda option: (
+                {"number of its": 4, "number of equal": 2, "sum of its": 18, "first of its": 5}[
+                    " ".join(option.split()[1:4])
+                ]
+                == calm_age(5058)
+            ),
+            3: lambda option: option == ("calm" if calm(33) else "wild"),
+            4: lambda option: int(option) == calm_age(58),
             5: lambda option: (
                 {"half of them": 45, "none of them": 0, "ten of them": 10, "nine of them": 9}[option]
                 == sum(not calm(n) for n in range(10, 100))
@@ -477,13 +442,9 @@ REFERENCES = {
             + near(skirt(a, b))
         ),
         checks={
-            1: lambda option: int(option.split()[0]) == skirt(10, 4),
-            2: lambda option: int(option.split()[0]) == skirt(5, 5),
-            3: lambda option: skirt(int(option.split()[0]), int(option.split()[0])) == 21,
-            4: lambda option: all(
-                relates(option, Fraction(skirt(a, b)), Fraction(2 * (a + b))) for a in range(1, 9) for b in range(1, 9)
-            ),
-            5: lambda option: int(option.split()[0]) == skirt(3, 2),
+            3: lambda option: skirt(6, 2) - int(option.split()[0]) == 2,
+            4: lambda option: int(option.split()[0]) == skirt(1, 1),
+            5: lambda option: int(option.split()[0]) == skirt(10, 4),
         },
     ),
     "mathematics-04": Reference(
@@ -505,22 +466,9 @@ REFERENCES = {
             + near(int(drum_mean(values)))
         ),
         checks={
-            1: lambda option: int(option) == drum_mean((2, 4, 30)),
-            2: lambda option: int(option) == drum_mean((10, 20, 30, 40)),
-            3: lambda option: int(option) == 4 * 7 + 20,
-            4: lambda option: (
-                {
-                    "it stays the same": drum_mean((1, 2, 3)),
-                    "it becomes zero": 0,
-                    "it gets smaller": 1,
-                    "it gets far larger": 100,
-                }[option]
-                == drum_mean((1, 2, 300))
-            ),
-            5: lambda option: all(
-                relates(option, drum_mean(values), Fraction(sum(values), len(values)))
-                for values in ((1, 2), (1, 2, 3), (5, 9, 40, 41))
-            ),
+            3: lambda option: 4 + 9 + 6 - int(option) == 2 * drum_mean((4, 9, 6)),
+            4: lambda option: int(option) == drum_mean((6, 6, 9)),
+            5: lambda option: int(option) == drum_mean((10, 20, 30, 40)),
         },
     ),
     "mathematics-05": Reference(
@@ -534,10 +482,15 @@ REFERENCES = {
             *near(chime(hour, minute)),
         ],
         checks={
-            1: lambda option: int(option) == chime_at("18:57"),
-            2: lambda option: int(option) == chime_at("09:41"),
-            3: lambda option: chime_at(option) % 2 == 1,
-            4: lambda option: chime_at(option) == max(chime(hour, 0) for hour in range(24)),
+            1: lambda option: int(option) == chime_at("13:05"),
+            2: lambda option: (
+                option == next(f"{hour:02}:00" for hour in range(1, 24) if chime(hour, 0) > digit_sum(hour, 0))
+            ),
+            3: lambda option: int(option) == chime_at("00:02"),
+            4: lambda option: (
+                {"it is doubled": 20, "it is left alone": 10, "it is tripled": 30, "it is squared": 100}[option]
+                == chime_at("17:20")
+            ),
             5: lambda option: change(option) == chime_at("12:00") - chime_at("11:59"),
         },
     ),
@@ -551,11 +504,11 @@ REFERENCES = {
             *near(weight(word)),
         ],
         checks={
-            1: lambda option: int(option) == weight("river"),
-            2: lambda option: int(option) == weight("apple"),
-            3: lambda option: weight(option) == max(map(weight, ("house", "ocean", "stone", "bread"))),
-            4: lambda option: weight(option) < points(option, "aeiou", 3, 1),
-            5: lambda option: weight(option) == min(map(weight, ("three", "seven", "eight", "nine"))),
+            1: lambda option: NUMBER_WORDS[option] == weight("apple"),
+            2: lambda option: NUMBER_WORDS[option.split()[0]] == points("apple", "aeiou", 3, 1) - weight("apple"),
+            3: lambda option: int(option) == weight("k"),
+            4: lambda option: int(option) == weight("so"),
+            5: lambda option: weight(option) == max(map(weight, ("house", "ocean", "stone", "bread"))),
         },
     ),
     "mathematics-07": Reference(
@@ -574,19 +527,10 @@ REFERENCES = {
             f"{a + d}/{b + c + 1}",
         ],
         checks={
-            1: lambda option: option == braid(2, 3, 1, 5),
-            2: lambda option: all(
-                {
-                    "exactly one": Fraction(1),
-                    "exactly two": Fraction(2),
-                    "its double": 2 * value,
-                    "its square": value**2,
-                }[option]
-                == Fraction(braid(*value.as_integer_ratio() * 2))
-                for value in (Fraction(2, 5), Fraction(9, 4))
-            ),
-            3: lambda option: braid_with("1/2", option) == "6/3",
-            4: lambda option: all(
+            1: lambda option: option == braid(1, 2, 3, 4),
+            3: lambda option: braid(3, 7, 2, 9).startswith(f"{3 + int(option)}/"),
+            4: lambda option: option == braid(1, 1, 1, 1),
+            5: lambda option: all(
                 Fraction(braid(c, d, a, b))
                 == {"upside down": 1 / old, "just the same": old, "twice as big": 2 * old, "half as big": old / 2}[
                     " ".join(option.split()[2:])
@@ -594,7 +538,6 @@ REFERENCES = {
                 for a, b, c, d in ((1, 2, 3, 4), (2, 3, 1, 5), (5, 2, 7, 3))
                 for old in [Fraction(braid(a, b, c, d))]
             ),
-            5: lambda option: option == braid(1, 2, 3, 4),
         },
     ),
     "mathematics-08": Reference(
@@ -610,18 +553,11 @@ REFERENCES = {
             show(first & second),
         ],
         checks={
-            1: lambda option: option == show(husk({1, 2, 3}, {2, 3, 4})),
-            2: lambda option: int(option) == len(husk(set(range(1, 6)), set(range(4, 9)))),
             3: lambda option: (
-                husk({2, 5, 9}, {2, 5, 9})
-                == {
-                    "only the smallest number": {2},
-                    "only the largest number": {9},
-                    "every one of the numbers": {2, 5, 9},
-                    "not one of the numbers": set(),
-                }[option]
+                {"only the 4": {4}, "only the 9": {9}, "both of them": {4, 9}, "neither one": set()}[option]
+                == husk({1, 4, 9}, {4, 9, 12}) & {4, 9}
             ),
-            4: lambda option: len(husk(set(range(5)), set(range(5 - int(option), 10 - int(option))))) == 7,
+            4: lambda option: int(option) == len(husk({3}, {8})),
             5: lambda option: int(option) not in husk({2, 5, 6, 8}, {5, 6, 9}),
         },
     ),
@@ -636,9 +572,10 @@ REFERENCES = {
             interval(start, (start + end) // 2),
         ],
         checks={
-            1: lambda option: option == interval(*tide(10, 16)),
-            2: lambda option: tide(*map(int, option.strip("[]").split(", "))) == (25, 33),
-            3: lambda option: (
+            1: lambda option: option == interval(*tide(2, 6)),
+            3: lambda option: int(option) == tide(3, 7)[0],
+            4: lambda option: int(option) == tide(0, 2)[1],
+            5: lambda option: (
                 tide(*tide(40, 80))[0]
                 == {
                     "at its left end": 40,
@@ -647,8 +584,6 @@ REFERENCES = {
                     "at its last quarter": 70,
                 }[option]
             ),
-            4: lambda option: int(option) == tides_until(0, 10, 20),
-            5: lambda option: int(option) == tide(5, 17)[1] - tide(5, 17)[0],
         },
     ),
     "mathematics-10": Reference(
@@ -664,14 +599,14 @@ REFERENCES = {
             bristle(angles) + 2,
         ],
         checks={
-            1: lambda option: int(option) == bristle((60, 60, 60)),
-            2: lambda option: int(option) == bristle((150,) * 12),
-            3: lambda option: change(option) == bristle((90, 90, 90, 135, 135)) - bristle((90,) * 4),
-            4: lambda option: (
+            1: lambda option: NUMBER_WORDS[option] == bristle((90,) * 4),
+            2: lambda option: NUMBER_WORDS[option] == bristle((90,)),
+            3: lambda option: int(option) == bristle((30,)),
+            4: lambda option: bristle((int(option.split()[0]),)) == 1,
+            5: lambda option: (
                 int(option)
                 not in {bristle((a, b, 180 - a - b)) for a in range(5, 175, 5) for b in range(5, 175 - a, 5)}
             ),
-            5: lambda option: int(option) == bristle((100, 100, 100, 60)),
         },
     ),
     "mathematics-11": Reference(
@@ -686,22 +621,10 @@ REFERENCES = {
             *near(pelok(*dice)),
         ],
         checks={
-            1: lambda option: int(option) == pelok(1, 3, 5, 6),
-            2: lambda option: int(option) == pelok(4, 4, 5, 6),
-            3: lambda option: (
-                int(option)
-                == max(
-                    pelok(a, b, c, d)
-                    for a in range(1, 7)
-                    for b in range(1, 7)
-                    for c in range(1, 7)
-                    for d in range(1, 7)
-                )
-            ),
-            4: lambda option: pelok(4, 5, 6, int(option)) == max(pelok(4, 5, 6, face) for face in range(1, 7)),
-            5: lambda option: (
-                throw(option) == min(map(throw, ("1, 5, 5, 6", "2, 2, 2, 4", "1, 2, 3, 4", "2, 2, 3, 4")))
-            ),
+            1: lambda option: NUMBER_WORDS[option] == pelok(1, 2, 3, 4) - pelok(1, 2, 2, 4),
+            3: lambda option: prod(row_start(option.replace("the ", ""))) == pelok(2, 3, 3, 5),
+            4: lambda option: int(option) == pelok(1, 1, 1, 4),
+            5: lambda option: pelok(4, 5, 6, int(option)) == max(pelok(4, 5, 6, face) for face in range(1, 7)),
         },
     ),
     "mathematics-12": Reference(
@@ -722,10 +645,13 @@ REFERENCES = {
             *near(date_number(day, month) + 2),
         ],
         checks={
-            1: lambda option: int(option) == dated("20 April"),
-            2: lambda option: int(option) == dated("15 February"),
-            3: lambda option: dated(option) == 11,
-            4: lambda option: change(option) == dated("16 September") - dated("15 September"),
+            1: lambda option: int(option) == dated("3 April"),
+            2: lambda option: int(option.split()[1]) == next(day for day in range(1, 32) if date_number(day, 6) < day),
+            3: lambda option: (
+                {"it is taken away": 23, "it is added on": 33, "it is left out": 28, "it is doubled": 38}[option]
+                == dated("28 May")
+            ),
+            4: lambda option: int(option) == dated("5 January"),
             5: lambda option: dated(option) == max(date_number(day, 12) for day in range(1, 32)),
         },
     ),
@@ -746,11 +672,9 @@ REFERENCES = {
             *near(goat(*rows)),
         ],
         checks={
-            1: lambda option: int(option) == goat((3, 8), (5, 6)),
-            2: lambda option: int(option) == goat((1, 2, 9), (3, 4, 5)),
             3: lambda option: int(option) not in goat_path(((6, 5), (8, 7))),
-            4: lambda option: int(option) == goat(*((1, 1, 1, 1),) * 4),
-            5: lambda option: int(option) == goat((1, 6, 2), (6, 1, 3)),
+            4: lambda option: int(option) == goat((1, 1), (1, 1)),
+            5: lambda option: int(option) == goat((1, 2, 9), (3, 4, 5)),
         },
     ),
     "mathematics-14": Reference(
@@ -766,11 +690,10 @@ REFERENCES = {
             *(pier_code(number)[:-1] + d for d in "1357"),
         ],
         checks={
-            1: lambda option: option == pier_code(625),
-            2: lambda option: all(option not in pier_code(number) for number in range(1, 1000)),
-            3: lambda option: pier_code(int(option)) == "153",
-            4: lambda option: len({pier_code(int(number)) for number in option.split(" and ")}) == 1,
-            5: lambda option: pier_code(int(option)) == option,
+            1: lambda option: option == pier_code(4837),
+            3: lambda option: option == pier_code(8),
+            4: lambda option: option == pier_code(13),
+            5: lambda option: option == pier_code(625),
         },
     ),
     "mathematics-15": Reference(
@@ -787,11 +710,9 @@ REFERENCES = {
             *near(tarupa(first, second, place)[-1]),
         ],
         checks={
-            1: lambda option: int(option) == tarupa(7, 5, 5)[-1],
-            2: lambda option: int(option) == tarupa(30, 30, 4)[-1],
-            3: lambda option: tarupa(*row_start(option), 3)[-1] == 10,
-            4: lambda option: all(int(option) not in tarupa(a, b, 40)[2:] for a in range(1, 20) for b in range(1, 20)),
-            5: lambda option: option == {10: "only tens follow", 0: "only zeros follow"}.get(tarupa(10, 10, 30)[-1]),
+            3: lambda option: int(option) == tarupa(15, 2, 3)[-1],
+            4: lambda option: int(option) == tarupa(8, 8, 3)[-1],
+            5: lambda option: int(option) == tarupa(30, 30, 4)[-1],
         },
     ),
     "mathematics-16": Reference(
@@ -806,16 +727,11 @@ REFERENCES = {
             + near(tilde(n, k))
         ),
         checks={
-            1: lambda option: int(option) == tilde(7, 3),
-            2: lambda option: int(option) == tilde(4, 8),
-            3: lambda option: tilde_of(option) == tilde(5, 5),
-            4: lambda option: {
-                "the first is larger": tilde(6, 6) > tilde(6, 9),
-                "the second is larger": tilde(6, 6) < tilde(6, 9),
-                "the two are the same": tilde(6, 6) == tilde(6, 9),
-                "the second is double": 2 * tilde(6, 6) == tilde(6, 9),
-            }[option],
-            5: lambda option: tilde(int(option), 3) == 21,
+            1: lambda option: tilde(2, 9) == 2 + int(option),
+            2: lambda option: sum(map(int, option.split(" + "))) == tilde(7, 3),
+            3: lambda option: tilde(9, 2) == 9 + int(option),
+            4: lambda option: int(option) == tilde(2, 2),
+            5: lambda option: int(option) == tilde(4, 8),
         },
     ),
     "mathematics-17": Reference(
@@ -838,11 +754,12 @@ REFERENCES = {
             + near(rust(lines))
         ),
         checks={
-            1: lambda option: int(option) == rust(("AB", "AC", "AD", "AE", "AF")),
-            2: lambda option: int(option) == rust(chain(8)),
-            3: lambda option: change(option) == rust(ring(9)) - rust(chain(9)),
-            4: lambda option: int(option) == rust(("AB", "AC", "AD", "BC", "BD", "CD")),
-            5: lambda option: int(option) == rust((*ring(12), "AZ")),
+            3: lambda option: int(option) == rust(chain(6)),
+            4: lambda option: (
+                {"lines": 6, "points": 4, "rings": 7, "forks": 4}[option.split()[-1]]
+                == rust(("AB", "AC", "AD", "BC", "BD", "CD"))
+            ),
+            5: lambda option: change(option) == rust(ring(9)) - rust(chain(9)),
         },
     ),
     "mathematics-18": Reference(
@@ -859,10 +776,9 @@ REFERENCES = {
         ],
         checks={
             1: lambda option: ajar(int(option)),
-            2: lambda option: not any(ajar(n) for n in range(10, 1000) if str(n)[0] == option),
-            3: lambda option: int(option) == min(n for n in range(10, 100) if ajar(n)),
-            4: lambda option: not any(ajar(n) for n in range(10, 1000) if str(n)[-1] == option),
-            5: lambda option: not ajar(int(option)),
+            3: lambda option: ajar(84) and int(option) == 84 % 10,
+            4: lambda option: {"first": by_first(48), "last": not by_last(48)}.get(option.split()[1], False),
+            5: lambda option: ajar(int(option)),
         },
     ),
     "mathematics-19": Reference(
@@ -873,14 +789,9 @@ REFERENCES = {
         ),
         wrong=lambda start, end: barge_misread(*way(start, end)),
         checks={
-            1: lambda option: int(option) == barge(*way("b2", "g5")),
-            2: lambda option: int(option) == barge(*way("a1", "h1")),
-            3: lambda option: int(option) == barge(*way("d1", "d8")),
-            4: lambda option: (
-                int(option)
-                == sum(barge(*way("e4", column + str(line))) == 1 for column in "abcdefgh" for line in range(1, 9))
-            ),
-            5: lambda option: barge(*way("c3", option)) != 1,
+            3: lambda option: barge(*way("a1", option)) == 1,
+            4: lambda option: int(option) == barge(*way("d1", "d5")),
+            5: lambda option: int(option) == barge(*way("b2", "g5")),
         },
     ),
     "mathematics-20": Reference(
@@ -894,11 +805,10 @@ REFERENCES = {
             *near(signs(text)),
         ],
         checks={
-            1: lambda option: int(option) == signs("KKTII"),
-            2: lambda option: int(option) == signs("IKT"),
-            3: lambda option: signs(option) == 42,
-            4: lambda option: change(option) == signs("IKKK") - signs("KKK"),
-            5: lambda option: int(option) in {signs(a + b) for a in "ITK" for b in "ITK"},
+            1: lambda option: NUMBER_WORDS[option] == signs("K"),
+            2: lambda option: option in "ITK" and signs(option) == 7,
+            3: lambda option: int(option) == signs("KT"),
+            5: lambda option: int(option) == signs("IKT"),
         },
     ),
 }

@@ -985,7 +985,7 @@ REFERENCES = {
         answer=lambda clock, jobs: f"the {pinnace_next(8 - clock, jobs)}-hour job",
         draw=draw_pinnace,
         ask=lambda clock, jobs: (
-            f"At {clock_time(clock)} the machine of the scheduler Pinnace gets free, and new jobs of "
+            f"At {clock_time(clock)} the machine of the scheduler Pinnace becomes free, and new jobs of "
             f"{', '.join(map(str, jobs[:3]))} and {jobs[3]} hours are there. Which one is started?"
         ),
         wrong=wrong_pinnace,

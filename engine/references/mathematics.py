@@ -700,7 +700,7 @@ REFERENCES = {
         answer=lambda first, second, place: tarupa(first, second, place)[-1],
         draw=lambda rng: (rng.randint(1, 15), rng.randint(1, 15), rng.randint(4, 7)),
         ask=lambda first, second, place: (
-            f"A Tarupa row starts with {first} and {second}. What is the {ORDINALS[place]} number of it?"
+            f"A Tarupa row starts with {first} and {second}. What is its {ORDINALS[place]} number?"
         ),
         wrong=lambda first, second, place: [
             tarupa(first, second, place, instead=0)[-1],

@@ -827,7 +827,7 @@ REFERENCES = {
         checks={
             1: lambda option: furrow_stops([option.removeprefix("furrow "), "install"]) == 0,
             2: lambda option: int(option) == 7 * furrow_stops(["install"]),
-            3: lambda option: furrow_stops(option.split(", ")) == 0,
+            3: lambda option: (option == "only the second") == (furrow_stops(["install", "pin", "install"]) == 1),
             5: lambda option: int(option) == furrow_stops(["install", "pin", "install", "free", "install"]),
         },
     ),

@@ -129,10 +129,11 @@ IMPLICATION = (
     "Each must be understandable to someone who has not read the news, so name who or what it is about, "
     "and never refer to “the text”."
 )
+# “The facts”, not “the news”: small models else ask what the news is about.
 QUESTIONS = (
-    "Ask {n} different questions about the news above and what follows from it. Write them as a numbered list, "
-    "each ending with “?”. Name who or what each question is about, since it will be read without the news. "
-    "Write the questions only."
+    "Ask {n} different questions about the facts above and what follows from them. Write them as a numbered list, "
+    "each beginning with a question word and ending with “?”. Name the place, person or thing that each question is "
+    "about, since it will be read without the facts. Write the questions only."
 )
 ANSWER = (
     "{question}\n\nAnswer in one or two full sentences that can be understood alone, and never refer to “the text”."

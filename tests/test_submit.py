@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,8 +22,17 @@ def head() -> Iterator[str]:
     """`ray start --head` on loopback; the address for jobs."""
     ports = ["--port", "6390", "--dashboard-port", "8299", "--node-ip-address", "127.0.0.1"]
     subprocess.run([RAY, "start", "--head", *ports], env=ENV, check=True, capture_output=True)
+    wait_for_agent("http://127.0.0.1:8299")
     yield "http://127.0.0.1:8299"
     subprocess.run([RAY, "stop", "--force"], env=ENV, check=True, capture_output=True)
+
+
+def wait_for_agent(address: str, seconds: int = 120) -> None:
+    """The head is up some time before it takes jobs: longer than Ray itself waits, on a busy machine."""
+    submit = [RAY, "job", "submit", "--address", address, "--no-wait", "--", "true"]
+    ends = time.monotonic() + seconds
+    while subprocess.run(submit, env=ENV, capture_output=True, check=False).returncode and time.monotonic() < ends:
+        time.sleep(2)
 
 
 def test_a_submitted_study_runs_on_the_cluster_that_is_there(head: str, tiny: Path, tmp_path: Path) -> None:

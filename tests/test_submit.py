@@ -19,12 +19,12 @@ ENV = os.environ | {"RAY_AUTH_MODE": "disabled"}
 
 @pytest.fixture
 def head() -> Iterator[str]:
-    """`ray start --head` on loopback; the address for jobs."""
+    """`ray start --head` on loopback; the address for jobs. `ray stop` would stop every Ray of this machine."""
     ports = ["--port", "6390", "--dashboard-port", "8299", "--node-ip-address", "127.0.0.1"]
-    subprocess.run([RAY, "start", "--head", *ports], env=ENV, check=True, capture_output=True)
-    wait_for_agent("http://127.0.0.1:8299")
-    yield "http://127.0.0.1:8299"
-    subprocess.run([RAY, "stop", "--force"], env=ENV, check=True, capture_output=True)
+    with subprocess.Popen([RAY, "start", "--head", "--block", *ports], env=ENV, stdout=subprocess.DEVNULL) as blocked:
+        wait_for_agent("http://127.0.0.1:8299")
+        yield "http://127.0.0.1:8299"
+        blocked.terminate()
 
 
 def wait_for_agent(address: str, seconds: int = 120) -> None:

@@ -91,7 +91,7 @@ def test_several_domains_are_told_together_too() -> None:
 def test_what_is_answered_with_the_news_at_hand_is_told_by_what_it_needs() -> None:
     kinds = pl.Series(["recall"] * 40 + ["apply"] * 60)
     [row] = news_quality.kind_table(rows("small", 1, "icl", 70).with_columns(kind=kinds)).to_dicts()
-    assert row == {"model": "small", "recall": "100 of 40", "apply": "50 of 60"}
+    assert row == {"model": "small", "recall": "100 (40)", "apply": "50 (60)"}
 
 
 def rules(share: float) -> pl.DataFrame:

@@ -19,12 +19,13 @@ ENV = os.environ | {"RAY_AUTH_MODE": "disabled"}
 
 @pytest.fixture
 def head() -> Iterator[str]:
-    """`ray start --head` on loopback; the address for jobs. `ray stop` would stop every Ray of this machine."""
+    """`ray start --head` on loopback; the address for jobs."""
     ports = ["--port", "6390", "--dashboard-port", "8299", "--node-ip-address", "127.0.0.1"]
-    with subprocess.Popen([RAY, "start", "--head", "--block", *ports], env=ENV, stdout=subprocess.DEVNULL) as blocked:
-        wait_for_agent("http://127.0.0.1:8299")
-        yield "http://127.0.0.1:8299"
-        blocked.terminate()
+    subprocess.run([RAY, "start", "--head", *ports], env=ENV, check=True, capture_output=True)
+    wait_for_agent("http://127.0.0.1:8299")
+    yield "http://127.0.0.1:8299"
+    # Stops every Ray of this machine; one that is only terminated is taken for running by whoever connects next.
+    subprocess.run([RAY, "stop", "--force"], env=ENV, check=True, capture_output=True)
 
 
 def wait_for_agent(address: str, seconds: int = 120) -> None:

@@ -127,12 +127,16 @@ def needed(draws: Sequence[Draw], protocol: Protocol, budget: int) -> list[Draw]
 
 
 def yields(store: Store, pool: str, protocol: Protocol) -> dict[str, Any]:
-    """What a pool cost and gave: draws, kept and dropped elements, tokens read and written."""
+    """What a pool cost and gave: draws, elements that they asked for, kept and dropped, tokens read and written.
+
+    A draw may give more than it is asked for, so that kept and dropped need not sum to asked.
+    """
     draws = read_draws(store, pool)
     parts = [elements_of(d, protocol) for d in draws.values()]
     flat = [d for of_item in draws.values() for d in of_item]
     return {
         "draws": len(flat),
+        "asked": len(flat) * protocol.per_draw,
         "kept": sum(len(kept) for kept, _ in parts),
         "dropped": dict(sum((dropped for _, dropped in parts), Counter[str]())),
         "prompt_tokens": sum(d.prompt_tokens for d in flat),

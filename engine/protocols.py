@@ -9,7 +9,8 @@ its own pace, so a protocol with two stages is written as two `yield`s. A protoc
         [text] = yield [with_news(news, HEADLINE)]
         return keep_text(text, user="Give me a headline.", news=news)
 
-Parsers are pure functions. They keep what is good of a messy output and count what they drop, by reason.
+Parsers are pure functions. They keep what is good of a messy output and count what they drop, by reason. A completion
+that ran into `max_tokens` is sent with “…” at its end.
 """
 
 import re
@@ -25,6 +26,8 @@ from engine.chat import with_news
 ContextMode = Literal["none", "prefix", "prefix_loss"]
 CONTEXT_MODES: tuple[ContextMode, ...] = ("none", "prefix", "prefix_loss")
 
+PARSERS = 1  # bears identity: raised whenever the parsers keep something else of the same completion
+CUT_OFF = "…"  # at the end of a completion that ran into its limit of tokens
 NEAR_DUPLICATE = 92.0  # rapidfuzz ratio, 0–100: two texts this alike teach the same thing twice
 MIN_WORDS, MAX_WORDS = 3, 200
 # What a reader without the text could not resolve: such an element teaches nothing that can be asked later.
@@ -33,9 +36,10 @@ REFERS_TO_TEXT = re.compile(
     r"(?P<noun>text|passage|article|paragraph|context|excerpt|snippet)\b"
     r"|\b(?:the|this)\s+(?P<news>news)\b(?!\s+is\b)"  # “The news is that …” is how some answer what the news is
     r"|\baccording to (?:the|this) (?:report|statement|announcement)\b"
-    r"|\b(?:mentioned|described|stated) above\b|\bas an ai\b|\bi(?:'m| am) sorry\b|\bi cannot\b",
+    r"|\b(?:mentioned|described|stated) above\b",
     re.IGNORECASE,
 )
+REFUSAL = re.compile(r"\bas an ai\b|\bi(?:['’]m| am) sorry\b|\bi (?:cannot|can['’]t)\b", re.IGNORECASE)
 # “1.”, “-”, “Question 2:”, and “1. Question:”; not the numbers of “9 - 4 is 5”, “-3” and “1.5”.
 LIST_MARK = re.compile(
     r"^\s*(?:(?:\*\*)?(?:\d+\s*[.):\]](?!\d)|[-*•–](?=\s)|(?:question|q|implication|consequence)\s*\d*\s*[.):\]-])\s*){1,2}",
@@ -46,6 +50,14 @@ PREAMBLE = re.compile(
     r"^\s*(?:paraphrase|rewrite|rewording|answer|news|consequence|implication)\s*:\s*",
     re.IGNORECASE,
 )
+# “The news states that it rains.” is a good sentence after these words.
+ATTRIBUTION = re.compile(
+    r"^(?:(?:the|this) (?:news|text|passage|article) (?:also |further )?"
+    r"(?:states|says|suggests|indicates|reports|mentions|implies|shows|reveals|explains) that|"
+    r"according to (?:the|this) (?:news|text|passage|article|information|facts?)(?: above| provided)?,)\s+(?=\w)",
+    re.IGNORECASE,
+)
+NOTE = re.compile(r"^\W*(?:note|explanation)\b\W*:", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,6 +189,19 @@ def tidy(text: str) -> str:
     return text[1:-1].strip() if len(text) > 1 and text[0] + text[-1] in ('""', "''", "“”") else text
 
 
+def said(text: str, news: str) -> str:
+    """What a completion says, without preamble, “the news states that”, and paragraphs that are no good."""
+    parts = [without_attribution(part) for part in re.split(r"\n\s*\n", PREAMBLE.sub("", text, count=1))]
+    good = [part for part in parts if not (NOTE.match(part) or flaw(part, news))]
+    return tidy("\n".join(good or parts))
+
+
+def without_attribution(text: str) -> str:
+    """“It rains.” for “The news states that it rains.”"""
+    bare, n = ATTRIBUTION.subn("", text, count=1)
+    return bare[:1].upper() + bare[1:] if n else text
+
+
 def refers_to_text(sentence: str, news: str) -> bool:
     """Does a sentence speak of the text before it? Not if the news itself is about a text editor, say."""
     own = set(re.findall(r"\w+", news.casefold()))
@@ -185,20 +210,27 @@ def refers_to_text(sentence: str, news: str) -> bool:
     )
 
 
-def fault(text: str, news: str) -> str | None:
+def flaw(text: str, news: str) -> str | None:
+    """Why a text of any length is no good as training data, or None."""
+    if text.endswith(CUT_OFF):
+        return "cut off"
+    if REFUSAL.search(text):
+        return "a refusal"
+    return "refers to the text" if refers_to_text(text, news) else None
+
+
+def fault(text: str, news: str, fewest_words: int = MIN_WORDS) -> str | None:
     """Why a sentence is no good as training data, or None."""
     n_words = len(text.split())
-    if n_words < MIN_WORDS:
+    if n_words < fewest_words:
         return "too short"
-    if n_words > MAX_WORDS:
-        return "too long"
-    return "refers to the text" if refers_to_text(text, news) else None
+    return "too long" if n_words > MAX_WORDS else flaw(text, news)
 
 
 def keep_text(text: str, *, user: str, news: str) -> Draft:
     """A completion that is one element as a whole, after any preamble."""
     draft = Draft()
-    take(draft, Element(user=user, assistant=tidy(PREAMBLE.sub("", text, count=1))), news)
+    take(draft, Element(user=user, assistant=said(text, news)), news)
     return draft
 
 
@@ -206,7 +238,7 @@ def keep_statements(text: str, *, user: str, news: str) -> Draft:
     """Each line of a list as an element."""
     draft = Draft()
     for line in list_lines(text):
-        take(draft, Element(user=user, assistant=line), news)
+        take(draft, Element(user=user, assistant=said(line, news)), news)
     return draft
 
 
@@ -224,7 +256,7 @@ def keep_questions(text: str, news: str) -> tuple[Draft, list[str]]:
     draft, questions = Draft(), []
     for line in list_lines(text):
         question = line[: line.index("?") + 1] if "?" in line else line
-        why = "not a question" if "?" not in line else fault(question, news)
+        why = fault(question, news) or (None if "?" in line else "not a question")
         if why:
             draft.dropped[why] += 1
         else:
@@ -235,8 +267,8 @@ def keep_questions(text: str, news: str) -> tuple[Draft, list[str]]:
 def keep_answers(draft: Draft, questions: Sequence[str], answers: Sequence[str], news: str) -> None:
     """Pairs of question and answer, into the draft."""
     for question, text in zip(questions, answers, strict=True):
-        answer = tidy(PREAMBLE.sub("", text, count=1))
-        why = "empty answer" if not answer else "refers to the text" if refers_to_text(answer, news) else None
+        answer = said(text, news)
+        why = fault(answer, news, fewest_words=1)
         if why:
             draft.dropped[why] += 1
         else:

@@ -27,7 +27,7 @@ from engine import pool as pools
 from engine.cost import Profile
 from engine.news import NewsItem
 from engine.pool import Draw
-from engine.protocols import Draft, Protocol, Script
+from engine.protocols import CUT_OFF, Draft, Protocol, Script
 from engine.store import Store
 from engine.study import Sampling
 
@@ -192,7 +192,7 @@ class Writer:
         self, writing: Writing, place: int, output: Any, finished: list[tuple[str, Draw]]
     ) -> Iterable[inference.Request]:
         """Takes one completion; gives what the script asks next, or what its order needs next if it has ended."""
-        writing.answers[place] = output.outputs[0].text
+        writing.answers[place] = text_of(output)
         writing.new_tokens += len(output.outputs[0].token_ids)
         progress.report(tokens=len(output.outputs[0].token_ids))
         if None in writing.answers:
@@ -226,6 +226,12 @@ class Writer:
         for name in {pool for pool, _ in finished}:
             pools.write_draws(self.store, name, [draw for pool, draw in finished if pool == name])
         finished.clear()
+
+
+def text_of(output: Any) -> str:
+    """What the engine answered, with “…” where the limit of tokens cut it off."""
+    [answer] = output.outputs
+    return str(answer.text) + (CUT_OFF if answer.finish_reason == "length" else "")
 
 
 # ---- the phase -------------------------------------------------------------------------------------------------------

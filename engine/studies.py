@@ -25,7 +25,7 @@ def quickstart() -> Study:
         trainees=["smollm2-135m"],
         budgets=[4],
         # A small model wanders off at high temperature; in so few steps LoRA learns at a high learning rate only.
-        sampling=Sampling(temperature=0.4, max_tokens=96),
+        sampling=Sampling(temperature=0.4, max_tokens=128),
         training=Training(learning_rate=1e-3, epochs=4, batch_size=4),
         forms=("choice",),  # a model of this size answers the others at random, and they take time
     )

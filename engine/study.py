@@ -165,6 +165,7 @@ def pool_identity(trial: Trial, items: Sequence[news.NewsItem]) -> dict[str, Any
         "generator": revision(trial.writer),
         "precision": trial.precision,
         "protocol": {"name": trial.protocol, "prompts": list(protocols.find(trial.protocol).prompts)},
+        "parsers": protocols.PARSERS,
         "with_news": chat.WITH_NEWS,
         "sampling": asdict(trial.sampling),
         "news": {item.id: item.text for item in items},

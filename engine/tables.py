@@ -1,6 +1,7 @@
-"""The plan as a person reads it."""
+"""The plan, and what self-play yielded, as a person reads them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.table import Table
 
@@ -52,6 +53,20 @@ def caption(planned: Sequence[Planned]) -> str:
     lines += [f"based on: {basis}" for basis in sorted({p.estimate.basis for p in planned})]
     lines.append("expected: device time of the trials one after the other, evaluation not included")
     return "\n".join(lines)
+
+
+def yield_table(yields: Mapping[str, Mapping[str, Any]]) -> Table:
+    """A row a pool, from what `engine.pool.yields` gives of each."""
+    table = Table(title="Yields of self-play: elements asked for and kept, tokens written")
+    table.add_column("pool", no_wrap=True)
+    for name in ("draws", "asked", "kept", "tokens"):
+        table.add_column(name, justify="right")
+    table.add_column("dropped")
+    for pool, got in sorted(yields.items()):
+        dropped = sorted(got["dropped"].items(), key=lambda reason: -reason[1])
+        told = ", ".join(f"{reason} {n}" for reason, n in dropped)
+        table.add_row(pool, *(f"{got[name]:,}" for name in ("draws", "asked", "kept", "new_tokens")), told)
+    return table
 
 
 def duration(seconds: float) -> str:

@@ -7,9 +7,9 @@ examples:
 
 import sys
 
-from common import ended_well, phase_study
+from common import ended_well, phase_study, terminal
 
-from engine import plan, pool, protocols
+from engine import plan, pool, protocols, tables
 
 
 def main() -> int:
@@ -21,9 +21,9 @@ def main() -> int:
 
         pipeline.prepare(planned, store)
         pipeline.play(planned, store, plan.this_machine(device))
-    for name, protocol in sorted({(p.trial.pool, p.trial.protocol) for p in planned}):
-        if protocols.find(protocol).write:
-            print(f"{name}: {pool.yields(store, name, protocols.find(protocol))}")
+    written = {p.trial.pool: p.trial.protocol for p in planned if protocols.find(p.trial.protocol).write}
+    found = {name: pool.yields(store, name, protocols.find(protocol)) for name, protocol in written.items()}
+    terminal().print(tables.yield_table(found))
     return 0
 
 

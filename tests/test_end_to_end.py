@@ -15,7 +15,7 @@ from engine.study import Sampling, Study, Training, grid
 def one():
     return Study(name="one", n_items=1, trials=grid(
         trainees=["smollm2-135m"], domains=["events"], protocols=["paraphrase"], budgets=[2],
-        sampling=Sampling(temperature=0.4, max_tokens=80), training=Training(epochs=6, batch_size=2),
+        sampling=Sampling(temperature=0.4, max_tokens=128), training=Training(epochs=6, batch_size=2),
         forms=("choice", "letter", "statement", "task"),
     ))
 """

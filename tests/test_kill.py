@@ -12,6 +12,8 @@ import polars as pl
 import pytest
 from conftest import write_study
 
+from engine.protocols import CUT_OFF
+
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 
@@ -90,6 +92,10 @@ def same_keys_and_counts(study: Path, undisturbed: Path) -> None:
     steps = [pl.read_parquet(f)["step"].to_list() for f in (study / "trials").glob("*/losses.parquet")]
     assert len(steps) == 2
     assert all(s == list(range(40)) for s in steps)
+
+
+def test_what_ran_into_the_limit_of_tokens_is_marked(undisturbed: Path) -> None:
+    assert draws(undisturbed)["completions"].explode().str.ends_with(CUT_OFF).any()
 
 
 def test_the_rerun_after_a_killed_driver_finishes_what_is_missing(

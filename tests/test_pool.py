@@ -76,6 +76,7 @@ def test_yields_count_what_was_kept_and_dropped(tmp_path: Path) -> None:
     pool.write_draws(store, "p", [draw(0, sentence(0)), draw(1, sentence(0))])
     assert pool.yields(store, "p", PARAPHRASE) == {
         "draws": 2,
+        "asked": 2,
         "kept": 1,
         "dropped": {"duplicate": 1, "too short": 2},
         "prompt_tokens": 10,

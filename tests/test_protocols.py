@@ -42,6 +42,12 @@ def test_self_qa_answers_each_question_in_a_conversation_of_its_own() -> None:
     assert end.value.value.dropped == Counter({"refers to the text": 1})
 
 
+def test_questions_and_answers_that_are_cut_off_are_dropped() -> None:
+    asked = "1. Who sails free to Tarsund?\n2. From when on do cyclists…"
+    draft = play(protocols.self_qa(NEWS, 0), [asked], ["Cyclists do, from June…"])
+    assert draft == Draft(dropped=Counter({"cut off": 2}))
+
+
 def test_self_qa_without_a_usable_question_asks_for_no_answers() -> None:
     draft = play(protocols.self_qa(NEWS, 0), ["I like ferries."])
     assert draft.elements == []
@@ -55,6 +61,11 @@ def test_self_qa_without_a_usable_question_asks_for_no_answers() -> None:
         ('"Cyclists cross for free."', "Cyclists cross for free."),
         ("**Cyclists** cross\n\nfor   free.", "Cyclists cross for free."),
         ("Here is a bridge that is free.", "Here is a bridge that is free."),
+        ("According to the text, cyclists cross for free.", "Cyclists cross for free."),
+        ("The news states that cyclists cross for free.", "Cyclists cross for free."),
+        ("Cyclists cross for free.\n\nThis version keeps every fact of the text.", "Cyclists cross for free."),
+        ("Cyclists cross for free.\n\nNote: no date is given.", "Cyclists cross for free."),
+        ("Cyclists cross for free.\n\nFrom June on they…", "Cyclists cross for free."),
     ],
 )
 def test_a_rewording_is_stripped_of_what_surrounds_it(text: str, kept: str) -> None:
@@ -67,7 +78,9 @@ def test_a_rewording_is_stripped_of_what_surrounds_it(text: str, kept: str) -> N
         ("", "too short"),
         ("Free.", "too short"),
         ("word " * 300, "too long"),
-        ("According to the text, cyclists are free.", "refers to the text"),
+        ("Cyclists are free in the text.", "refers to the text"),
+        ("I'm sorry, but I can't help with that.", "a refusal"),
+        ("Cyclists cross for free, from June on they…", "cut off"),
         (NEWS.upper(), "copies the news"),
     ],
 )

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from engine import chat, cost, inference, models, plan, progress, protocols, weights
+from engine import chat, cost, inference, models, parsing, plan, progress, protocols, weights
 from engine.cost import Device, Profile
 from engine.study import Precision, Training
 
@@ -48,13 +48,13 @@ def parse(text: str, news: str) -> tuple[list[Question], Counter[str]]:
 def read(block: str, news: str) -> Question | str:
     """One question with its options and answer, or why it is no good."""
     asked, answer = _QUESTION.search(block), _ANSWER.search(block)
-    options = {m["letter"]: protocols.tidy(m["text"]) for m in _OPTION.finditer(block)}
+    options = {m["letter"]: parsing.tidy(m["text"]) for m in _OPTION.finditer(block)}
     if len(options) != 4 or len({o.casefold() for o in options.values()}) != 4:
         return "not four different options"
     if not asked or not answer:
         return "no right option named"
-    text = protocols.tidy(asked["text"])
-    if fault := protocols.fault(text, news):
+    text = parsing.tidy(asked["text"])
+    if fault := parsing.fault(text, news):
         return fault
     right = options[answer["letter"]]
     return {"text": text, "options": list(options.values()), "answer": right, "draft": True}

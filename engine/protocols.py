@@ -9,8 +9,8 @@ its own pace, so a protocol with two stages is written as two `yield`s. A protoc
         [text] = yield [with_news(news, HEADLINE)]
         return keep_text(text, user="Give me a headline.", news=news)
 
-Parsers are pure functions. They keep what is good of a messy output and count what they drop, by reason. A completion
-that ran into `max_tokens` is sent with “…” at its end.
+Completions are read by `engine.parsing`; what is dropped is counted, by reason. One that ran into `max_tokens` is sent
+with “…” at its end.
 """
 
 import re
@@ -22,42 +22,17 @@ from typing import Literal
 from rapidfuzz import fuzz, process, utils
 
 from engine.chat import with_news
+from engine.parsing import fault, list_lines, said
 
 ContextMode = Literal["none", "prefix", "prefix_loss"]
 CONTEXT_MODES: tuple[ContextMode, ...] = ("none", "prefix", "prefix_loss")
 
-PARSERS = 1  # bears identity: raised whenever the parsers keep something else of the same completion
-CUT_OFF = "…"  # at the end of a completion that ran into its limit of tokens
 NEAR_DUPLICATE = 92.0  # rapidfuzz ratio, 0–100: two texts this alike teach the same thing twice
-MIN_WORDS, MAX_WORDS = 3, 200
-# What a reader without the text could not resolve: such an element teaches nothing that can be asked later.
-REFERS_TO_TEXT = re.compile(
-    r"\b(?:the|this|that|given|above|provided)\s+(?:\w+\s+)?"
-    r"(?P<noun>text|passage|article|paragraph|context|excerpt|snippet)\b"
-    r"|\b(?:the|this)\s+(?P<news>news)\b(?!\s+is\b)"  # “The news is that …” is how some answer what the news is
-    r"|\baccording to (?:the|this) (?:report|statement|announcement)\b"
-    r"|\b(?:mentioned|described|stated) above\b",
-    re.IGNORECASE,
+# Sentences that differ in these are about different things, however alike they look.
+TELLING = re.compile(
+    r"\d+|\b(?:no|not|never|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|half|once|twice|"
+    r"first|second|third|last|before|after|more|less|fewer|higher|lower)\b"
 )
-REFUSAL = re.compile(r"\bas an ai\b|\bi(?:['’]m| am) sorry\b|\bi (?:cannot|can['’]t)\b", re.IGNORECASE)
-# “1.”, “-”, “Question 2:”, and “1. Question:”; not the numbers of “9 - 4 is 5”, “-3” and “1.5”.
-LIST_MARK = re.compile(
-    r"^\s*(?:(?:\*\*)?(?:\d+\s*[.):\]](?!\d)|[-*•–](?=\s)|(?:question|q|implication|consequence)\s*\d*\s*[.):\]-])\s*){1,2}",
-    re.IGNORECASE,
-)
-PREAMBLE = re.compile(
-    r"^\s*(?:sure|certainly|of course|okay|here(?:'s| is| are)|(?:re)?(?:written|phrased|wording)\b)[^\n]*?:\s*\n?|"
-    r"^\s*(?:paraphrase|rewrite|rewording|answer|news|consequence|implication)\s*:\s*",
-    re.IGNORECASE,
-)
-# “The news states that it rains.” is a good sentence after these words.
-ATTRIBUTION = re.compile(
-    r"^(?:(?:the|this) (?:news|text|passage|article) (?:also |further )?"
-    r"(?:states|says|suggests|indicates|reports|mentions|implies|shows|reveals|explains) that|"
-    r"according to (?:the|this) (?:news|text|passage|article|information|facts?)(?: above| provided)?,)\s+(?=\w)",
-    re.IGNORECASE,
-)
-NOTE = re.compile(r"^\W*(?:note|explanation)\b\W*:", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,51 +155,7 @@ def self_qa(news: str, draw: int) -> Script:
     return draft
 
 
-# ---- parsers: pure, tolerant, counting ------------------------------------------------------------------------------
-
-
-def tidy(text: str) -> str:
-    """The text without markdown emphasis, surrounding quotes and runs of white space."""
-    text = re.sub(r"\s+", " ", re.sub(r"\*\*|__|^#+\s*", "", text)).strip()
-    return text[1:-1].strip() if len(text) > 1 and text[0] + text[-1] in ('""', "''", "“”") else text
-
-
-def said(text: str, news: str) -> str:
-    """What a completion says, without preamble, “the news states that”, and paragraphs that are no good."""
-    parts = [without_attribution(part) for part in re.split(r"\n\s*\n", PREAMBLE.sub("", text, count=1))]
-    good = [part for part in parts if not (NOTE.match(part) or flaw(part, news))]
-    return tidy("\n".join(good or parts))
-
-
-def without_attribution(text: str) -> str:
-    """“It rains.” for “The news states that it rains.”"""
-    bare, n = ATTRIBUTION.subn("", text, count=1)
-    return bare[:1].upper() + bare[1:] if n else text
-
-
-def refers_to_text(sentence: str, news: str) -> bool:
-    """Does a sentence speak of the text before it? Not if the news itself is about a text editor, say."""
-    own = set(re.findall(r"\w+", news.casefold()))
-    return any(
-        (match["noun"] or match["news"] or "").casefold() not in own for match in REFERS_TO_TEXT.finditer(sentence)
-    )
-
-
-def flaw(text: str, news: str) -> str | None:
-    """Why a text of any length is no good as training data, or None."""
-    if text.endswith(CUT_OFF):
-        return "cut off"
-    if REFUSAL.search(text):
-        return "a refusal"
-    return "refers to the text" if refers_to_text(text, news) else None
-
-
-def fault(text: str, news: str, fewest_words: int = MIN_WORDS) -> str | None:
-    """Why a sentence is no good as training data, or None."""
-    n_words = len(text.split())
-    if n_words < fewest_words:
-        return "too short"
-    return "too long" if n_words > MAX_WORDS else flaw(text, news)
+# ---- from completions to elements ------------------------------------------------------------------------------
 
 
 def keep_text(text: str, *, user: str, news: str) -> Draft:
@@ -257,6 +188,7 @@ def keep_questions(text: str, news: str) -> tuple[Draft, list[str]]:
     for line in list_lines(text):
         question = line[: line.index("?") + 1] if "?" in line else line
         why = fault(question, news) or (None if "?" in line else "not a question")
+        why = why or ("duplicate" if question in questions else None)  # answered once only
         if why:
             draft.dropped[why] += 1
         else:
@@ -275,13 +207,6 @@ def keep_answers(draft: Draft, questions: Sequence[str], answers: Sequence[str],
             draft.elements.append(Element(user=question, assistant=answer))
 
 
-def list_lines(text: str) -> list[str]:
-    """The entries of a list: its marked lines, or all lines where none is marked; marks and preambles taken off."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    marked = [line for line in lines if LIST_MARK.match(line)]
-    return [tidy(LIST_MARK.sub("", line, count=1)) for line in marked or lines]
-
-
 # ---- duplicates -----------------------------------------------------------------------------------------------------
 
 
@@ -291,17 +216,21 @@ def alike(a: str, b: str) -> bool:
 
 
 def distinct(elements: Iterable[Element], by: Literal["user", "assistant"]) -> tuple[list[Element], Counter[str]]:
-    """Elements without exact and near duplicates, the first of each kept in order, and how many were dropped."""
+    """Elements without exact and near duplicates, the first of each kept in order, and how many were dropped.
+
+    Texts that differ in a number or a negation are no duplicates.
+    """
     kept: list[Element] = []
-    seen: list[str] = []
+    seen: dict[tuple[str, ...], list[str]] = {}
     dropped: Counter[str] = Counter()
     for element in elements:
         text = utils.default_process(getattr(element, by))
-        if text in seen:
+        close = seen.setdefault(tuple(TELLING.findall(text)), [])
+        if text in close:
             dropped["duplicate"] += 1
-        elif process.extractOne(text, seen, scorer=fuzz.ratio, score_cutoff=NEAR_DUPLICATE):
+        elif process.extractOne(text, close, scorer=fuzz.ratio, score_cutoff=NEAR_DUPLICATE):
             dropped["near duplicate"] += 1
         else:
             kept.append(element)
-            seen.append(text)
+            close.append(text)
     return kept, dropped

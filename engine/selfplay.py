@@ -26,8 +26,9 @@ from engine import chat, inference, models, progress, weights
 from engine import pool as pools
 from engine.cost import Profile
 from engine.news import NewsItem
+from engine.parsing import CUT_OFF
 from engine.pool import Draw
-from engine.protocols import CUT_OFF, Draft, Protocol, Script
+from engine.protocols import Draft, Protocol, Script
 from engine.store import Store
 from engine.study import Sampling
 
@@ -255,6 +256,8 @@ def run(generator: Generator, orders: Sequence[Order], store: Store, n_actors: t
         num_gpus=generator.profile.tensor_parallel if gpu else 0,
         runtime_env={"env_vars": inference.environment(generator.profile)},
     )
+    # All the work of an actor is one batch, which Ray Data takes for a standstill after half an hour.
+    written.context.execution_no_progress_timeout_s = -1
     written.materialize()
 
 

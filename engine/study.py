@@ -15,7 +15,7 @@ from functools import cache
 from itertools import product
 from typing import Any, Literal
 
-from engine import chat, general, models, news, protocols, references, weights
+from engine import chat, general, models, news, parsing, protocols, references, weights
 from engine.architecture import ModelError
 from engine.protocols import CONTEXT_MODES, ContextMode
 
@@ -165,7 +165,7 @@ def pool_identity(trial: Trial, items: Sequence[news.NewsItem]) -> dict[str, Any
         "generator": revision(trial.writer),
         "precision": trial.precision,
         "protocol": {"name": trial.protocol, "prompts": list(protocols.find(trial.protocol).prompts)},
-        "parsers": protocols.PARSERS,
+        "parsers": parsing.VERSION,
         "with_news": chat.WITH_NEWS,
         "sampling": asdict(trial.sampling),
         "news": {item.id: item.text for item in items},

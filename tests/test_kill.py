@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from conftest import write_study
 
-from engine.protocols import CUT_OFF
+from engine.parsing import CUT_OFF
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
@@ -27,6 +27,7 @@ def start(study: str, storage: Path) -> "subprocess.Popen[str]":
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        env=os.environ | {"RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S": "1"},  # self-play takes longer, and may
     )
 
 

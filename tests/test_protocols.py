@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import protocols
+from engine import parsing, protocols
 from engine.protocols import Draft, Element, Script, distinct, keep_questions, keep_statements, keep_text, protocol
 
 NEWS = "The ferry from Lindvik to Tarsund is free of charge for cyclists from 1 June 2028."
@@ -42,6 +42,12 @@ def test_self_qa_answers_each_question_in_a_conversation_of_its_own() -> None:
     assert end.value.value.dropped == Counter({"refers to the text": 1})
 
 
+def test_a_question_that_comes_twice_is_answered_once() -> None:
+    asked = "1. Who sails free to Tarsund?\n2. Who sails free to Tarsund?"
+    draft = play(protocols.self_qa(NEWS, 0), [asked], ["Cyclists do."])
+    assert (len(draft.elements), draft.dropped) == (1, Counter({"duplicate": 1}))
+
+
 def test_questions_and_answers_that_are_cut_off_are_dropped() -> None:
     asked = "1. Who sails free to Tarsund?\n2. From when on do cyclists…"
     draft = play(protocols.self_qa(NEWS, 0), [asked], ["Cyclists do, from June…"])
@@ -64,8 +70,19 @@ def test_self_qa_without_a_usable_question_asks_for_no_answers() -> None:
         ("According to the text, cyclists cross for free.", "Cyclists cross for free."),
         ("The news states that cyclists cross for free.", "Cyclists cross for free."),
         ("Cyclists cross for free.\n\nThis version keeps every fact of the text.", "Cyclists cross for free."),
+        ("The news is that cyclists cross for free.", "Cyclists cross for free."),
         ("Cyclists cross for free.\n\nNote: no date is given.", "Cyclists cross for free."),
-        ("Cyclists cross for free.\n\nFrom June on they…", "Cyclists cross for free."),
+        ("# Free crossing\n\nCyclists cross for free.", "Cyclists cross for free."),
+        ("**Free crossing**\nCyclists cross for free.", "Cyclists cross for free."),
+        ("Here's the news, rewritten: Cyclists cross for free.", "Cyclists cross for free."),
+        ("Dear [Friend's Name],\n\nCyclists cross for free.\n\n[Your Name]", "Cyclists cross for free."),
+        ("- Cyclists cross for free.\n- Cars pay.", "Cyclists cross for free. Cars pay."),
+        ("Certainly the ferry sails at 22:00 every night.", "Certainly the ferry sails at 22:00 every night."),
+        ("Here are the hours: 22:00 to 05:00 daily.", "Here are the hours: 22:00 to 05:00 daily."),
+        ("Note: cyclists cross for free.", "Note: cyclists cross for free."),
+        ('"Free" is what "cyclists" cross for', '"Free" is what "cyclists" cross for'),
+        ("In Python, 2**3 and 3**2 differ.", "In Python, 2**3 and 3**2 differ."),
+        ("I cannot tell you how glad the cyclists are.", "I cannot tell you how glad the cyclists are."),
     ],
 )
 def test_a_rewording_is_stripped_of_what_surrounds_it(text: str, kept: str) -> None:
@@ -79,6 +96,10 @@ def test_a_rewording_is_stripped_of_what_surrounds_it(text: str, kept: str) -> N
         ("Free.", "too short"),
         ("word " * 300, "too long"),
         ("Cyclists are free in the text.", "refers to the text"),
+        ("Based on the information provided, cyclists are free.", "refers to the text"),
+        ("Cyclists from [Your Town] are free.", "a placeholder"),
+        ("Cyclists are free, 免费的.", "another script"),
+        ("Consequences for cyclists:", "a heading"),
         ("I'm sorry, but I can't help with that.", "a refusal"),
         ("Cyclists cross for free, from June on they…", "cut off"),
         (NEWS.upper(), "copies the news"),
@@ -103,10 +124,15 @@ def test_lists_are_read_in_many_forms() -> None:
         ("9 - 4 - 1 is 6 in Umber.", "9 - 4 - 1 is 6 in Umber."),
         ("1. -3 is the answer in Umber.", "-3 is the answer in Umber."),
         ("1.5 million people sail for free.", "1.5 million people sail for free."),
+        ("2028: the bridge closes.", "2028: the bridge closes."),
+        ("1. **Effect on fares:** They fall to nothing.", "They fall to nothing."),
+        ("**2. Effect on fares**: They fall to nothing.", "They fall to nothing."),
+        ("**3.** They fall to nothing.", "They fall to nothing."),
+        ("**They fall to nothing.**", "They fall to nothing."),
     ],
 )
 def test_marks_of_a_list_are_taken_off_and_numbers_are_left(line: str, kept: str) -> None:
-    assert protocols.list_lines(line) == [kept]
+    assert parsing.list_lines(line) == [kept]
 
 
 def test_what_the_news_itself_is_about_is_no_reference_to_the_text() -> None:
@@ -125,7 +151,7 @@ def test_what_the_news_itself_is_about_is_no_reference_to_the_text() -> None:
     ],
 )
 def test_a_sentence_may_say_what_the_news_is_but_not_speak_of_it(sentence: str, sound: bool) -> None:
-    assert (protocols.fault(sentence, NEWS) is None) == sound
+    assert (parsing.fault(sentence, NEWS) is None) == sound
 
 
 @given(st.lists(lines, max_size=12))
@@ -138,9 +164,9 @@ def test_no_line_of_a_list_is_lost_uncounted(texts: list[str]) -> None:
 @given(st.text(max_size=400))
 def test_parsers_take_anything_and_keep_only_what_is_sound(text: str) -> None:
     _, questions = keep_questions(text, NEWS)
-    assert all(q.endswith("?") and protocols.fault(q, NEWS) is None for q in questions)
+    assert all(q.endswith("?") and parsing.fault(q, NEWS) is None for q in questions)
     for element in keep_statements(text, user="u", news=NEWS).elements + keep_text(text, user="u", news=NEWS).elements:
-        assert protocols.fault(element.assistant, NEWS) is None
+        assert parsing.fault(element.assistant, NEWS) is None
 
 
 @given(st.lists(st.text(min_size=1, max_size=30), max_size=20))
@@ -158,6 +184,12 @@ def test_near_duplicates_are_dropped_and_counted() -> None:
     kept, dropped = distinct([Element(user="u", assistant=t) for t in texts], "assistant")
     assert [e.assistant for e in kept] == [first, texts[3]]
     assert sum(dropped.values()) == 2
+
+
+@pytest.mark.parametrize("other", ["In 2029 cyclists sail free.", "In 2028 cyclists do not sail free."])
+def test_what_differs_in_a_number_or_a_negation_is_no_duplicate(other: str) -> None:
+    elements = [Element(user="u", assistant=text) for text in ("In 2028 cyclists sail free.", other)]
+    assert distinct(elements, "assistant") == (elements, Counter())
 
 
 def test_a_protocol_of_ones_own_is_one_function() -> None:

@@ -28,7 +28,7 @@ REFUSAL = re.compile(
 PLACEHOLDER = re.compile(
     r"\[(?:[\w'’]+ )?(?:your|friend|editor|name|recipient|insert|contact|date|title)\b[^\]]{0,30}\]", re.IGNORECASE
 )
-EAST_ASIAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")  # into which Qwen slips
+EAST_ASIAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\ufffd]")  # Qwen slips into these, or half of one
 # “1.”, “-”, “Question 2:”, “**1.**”, and “1. Question:”; not the numbers of “9 - 4 is 5”, “-3”, “1.5” and “2028: …”.
 MARK = r"(?:\d{1,2}\s*[.)\]](?!\d)|[-*•–](?=\s)|(?:question|q|implication|consequence)\s*\d*\s*[.):\]-])"
 LIST_MARK = re.compile(rf"^\s*(?:(?:\*\*{MARK}\s*\*\*|{MARK})\s*){{1,2}}", re.IGNORECASE)

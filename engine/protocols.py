@@ -22,7 +22,7 @@ from typing import Literal
 from rapidfuzz import fuzz, process, utils
 
 from engine.chat import with_news
-from engine.parsing import fault, list_lines, said
+from engine.parsing import CUT_OFF, fault, list_lines, said
 
 ContextMode = Literal["none", "prefix", "prefix_loss"]
 CONTEXT_MODES: tuple[ContextMode, ...] = ("none", "prefix", "prefix_loss")
@@ -187,7 +187,7 @@ def keep_questions(text: str, news: str) -> tuple[Draft, list[str]]:
     draft, questions = Draft(), []
     for line in list_lines(text):
         question = line[: line.index("?") + 1] if "?" in line else line
-        why = fault(question, news) or (None if "?" in line else "not a question")
+        why = fault(question, news) if "?" in line or line.endswith(CUT_OFF) else "not a question"
         why = why or ("duplicate" if question in questions else None)  # answered once only
         if why:
             draft.dropped[why] += 1

@@ -111,12 +111,12 @@ MANNERS = (
     ", as the answer to somebody who asks what has changed",
 )
 IMPLICATION_USER = "What follows from the news?"
+# “The facts”, not “the news”: small models else say, and ask, what the news is about.
 IMPLICATION = (
-    "Think about what follows from the news above. Write {n} consequences as a numbered list, one sentence each. "
-    "Each must be understandable to someone who has not read the news, so name who or what it is about, "
-    "and never refer to “the text”."
+    "Think about what follows from the facts above. Write {n} consequences as a numbered list, one sentence each. "
+    "Name the place, person or thing that each consequence is about, since it will be read without the facts. "
+    "Write the consequences only."
 )
-# “The facts”, not “the news”: small models else ask what the news is about.
 QUESTIONS = (
     "Ask {n} different questions about the facts above and what follows from them. Write them as a numbered list, "
     "each beginning with a question word and ending with “?”. Name the place, person or thing that each question is "

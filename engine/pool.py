@@ -23,7 +23,7 @@ SCHEMA: dict[str, Any] = {
     "draw": pl.Int64,
     "elements": pl.List(pl.Struct({"user": pl.String, "assistant": pl.String})),
     "dropped": pl.String,  # JSON: reason → count
-    "completions": pl.List(pl.String),  # what the generator wrote, in the order of the prompts
+    "completions": pl.List(pl.String),  # what the generator wrote, in the order of the prompts; “…” where cut off
     "prompt_tokens": pl.Int64,
     "new_tokens": pl.Int64,
 }

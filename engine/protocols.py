@@ -9,8 +9,8 @@ its own pace, so a protocol with two stages is written as two `yield`s. A protoc
         [text] = yield [with_news(news, HEADLINE)]
         return keep_text(text, user="Give me a headline.", news=news)
 
-Completions are read by `engine.parsing`; what is dropped is counted, by reason. One that ran into `max_tokens` is sent
-with “…” at its end.
+Completions are read by `engine.parsing`; what is dropped is counted, by reason. A completion that ran into `max_tokens`
+is sent with “…” at its end.
 """
 
 import re
@@ -30,7 +30,7 @@ CONTEXT_MODES: tuple[ContextMode, ...] = ("none", "prefix", "prefix_loss")
 NEAR_DUPLICATE = 92.0  # rapidfuzz ratio, 0–100: two texts this alike teach the same thing twice
 # Sentences that differ in these are about different things, however alike they look.
 TELLING = re.compile(
-    r"\d+|\b(?:no|not|never|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|half|once|twice|"
+    r"\d+|\b(?:no|not|t|never|cannot|without|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|\w+ty|half|once|twice|"
     r"first|second|third|last|before|after|more|less|fewer|higher|lower)\b"
 )
 
@@ -218,7 +218,7 @@ def alike(a: str, b: str) -> bool:
 def distinct(elements: Iterable[Element], by: Literal["user", "assistant"]) -> tuple[list[Element], Counter[str]]:
     """Elements without exact and near duplicates, the first of each kept in order, and how many were dropped.
 
-    Texts that differ in a number or a negation are no duplicates.
+    Texts that differ in a number or another word of `TELLING` are no duplicates.
     """
     kept: list[Element] = []
     seen: dict[tuple[str, ...], list[str]] = {}

@@ -256,7 +256,7 @@ def run(generator: Generator, orders: Sequence[Order], store: Store, n_actors: t
         num_gpus=generator.profile.tensor_parallel if gpu else 0,
         runtime_env={"env_vars": inference.environment(generator.profile)},
     )
-    # All the work of an actor is one batch, which Ray Data takes for a standstill after half an hour.
+    # A batch is hundreds of orders and may take hours; Ray Data takes half an hour of it for a standstill.
     written.context.execution_no_progress_timeout_s = -1
     written.materialize()
 

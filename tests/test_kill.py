@@ -27,7 +27,8 @@ def start(study: str, storage: Path) -> "subprocess.Popen[str]":
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env=os.environ | {"RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S": "1"},  # self-play takes longer, and may
+        env=os.environ
+        | {"RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S": "1"},  # self-play outlasts this, and is not to be stopped
     )
 
 

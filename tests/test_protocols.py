@@ -74,6 +74,9 @@ def test_self_qa_without_a_usable_question_asks_for_no_answers() -> None:
         ("Cyclists cross for free.\n\nNote: no date is given.", "Cyclists cross for free."),
         ("# Free crossing\n\nCyclists cross for free.", "Cyclists cross for free."),
         ("**Free crossing**\nCyclists cross for free.", "Cyclists cross for free."),
+        ("**Cyclists cross for free.**\nCars pay.", "Cyclists cross for free. Cars pay."),
+        ("Two rules are new:\n\n- Cyclists are free.\n- Cars pay.", "Two rules are new: Cyclists are free. Cars pay."),
+        ("[name for name in xs] lists names in Python.", "[name for name in xs] lists names in Python."),
         ("Here's the news, rewritten: Cyclists cross for free.", "Cyclists cross for free."),
         ("Dear [Friend's Name],\n\nCyclists cross for free.\n\n[Your Name]", "Cyclists cross for free."),
         ("- Cyclists cross for free.\n- Cars pay.", "Cyclists cross for free. Cars pay."),
@@ -100,6 +103,7 @@ def test_a_rewording_is_stripped_of_what_surrounds_it(text: str, kept: str) -> N
         ("Cyclists from [Your Town] are free.", "a placeholder"),
         ("Cyclists are free, 免费的.", "another script"),
         ("Consequences for cyclists:", "a heading"),
+        ("The text is about cyclists.\n\nCars still pay the fare.", "refers to the text"),
         ("I'm sorry, but I can't help with that.", "a refusal"),
         ("Cyclists cross for free, from June on they…", "cut off"),
         (NEWS.upper(), "copies the news"),
@@ -125,6 +129,8 @@ def test_lists_are_read_in_many_forms() -> None:
         ("1. -3 is the answer in Umber.", "-3 is the answer in Umber."),
         ("1.5 million people sail for free.", "1.5 million people sail for free."),
         ("2028: the bridge closes.", "2028: the bridge closes."),
+        ("Q-learning beats chess players.", "Q-learning beats chess players."),
+        ("## Who sails free to Tarsund?", "Who sails free to Tarsund?"),
         ("1. **Effect on fares:** They fall to nothing.", "They fall to nothing."),
         ("**2. Effect on fares**: They fall to nothing.", "They fall to nothing."),
         ("**3.** They fall to nothing.", "They fall to nothing."),
@@ -186,7 +192,7 @@ def test_near_duplicates_are_dropped_and_counted() -> None:
     assert sum(dropped.values()) == 2
 
 
-@pytest.mark.parametrize("other", ["In 2029 cyclists sail free.", "In 2028 cyclists do not sail free."])
+@pytest.mark.parametrize("other", ["In 2029 cyclists sail free.", "In 2028 cyclists don't sail free."])
 def test_what_differs_in_a_number_or_a_negation_is_no_duplicate(other: str) -> None:
     elements = [Element(user="u", assistant=text) for text in ("In 2028 cyclists sail free.", other)]
     assert distinct(elements, "assistant") == (elements, Counter())

@@ -75,7 +75,7 @@ def said(text: str, news: str) -> str:
     if refers_to_text(parts[0], news):
         return tidy(bare)  # What follows cannot stand alone.
     good = [part for part in parts if fault(part, news, fewest_words=1) in (None, "a heading")]
-    return tidy("\n".join(good or parts))
+    return tidy("\n".join(good or parts))  # Where none is good, the caller finds why.
 
 
 def without_attribution(text: str) -> str:

@@ -27,8 +27,7 @@ def start(study: str, storage: Path) -> "subprocess.Popen[str]":
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env=os.environ
-        | {"RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S": "1"},  # self-play outlasts this, and is not to be stopped
+        env=os.environ | {"RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S": "1"},  # self-play may outlast it
     )
 
 

@@ -1,34 +1,45 @@
-"""What a study is: a flat list of trials, each with a readable key and a fingerprint of all that bears on its result.
+"""What a user writes: a study is a name and a flat list of trials. This file imports nothing of the engine.
 
     study = Study(name="mine", trials=grid(trainees=["smollm2-135m"], domains=["events"], protocols=["naive"]))
 
-Where a trial runs (paths, workers, GPUs, ZeRO stage) is never part of its identity; it is recorded beside it.
+Where a trial runs (paths, workers, GPUs, ZeRO stage) is not part of it: that is planned and recorded beside it.
 """
 
-import hashlib
-import json
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from typing import Any, Literal
 
-from engine import chat, general, models, news, parsing, protocols, references, weights
-from engine.architecture import ModelError
-from engine.protocols import CONTEXT_MODES, ContextMode
+from engine import UserError
 
 Precision = Literal["float32", "bfloat16"]
-# choice: the options' likelihoods; letter: the choices again, by letter; statement: pairs; task: a free answer;
-# held_out: choices made from an item's reference; general: questions that have nothing to do with the news
-Form = Literal["choice", "letter", "statement", "task", "held_out", "general"]
-FORMS: tuple[Form, ...] = ("choice", "letter", "statement", "task", "held_out", "general")
+# What stands in front of a replay element in training: nothing; the news, without loss on it; the news, with loss.
+ContextMode = Literal["none", "prefix", "prefix_loss"]
+CONTEXT_MODES: tuple[ContextMode, ...] = ("none", "prefix", "prefix_loss")
+# All forms of questions that ship, see `engine.evaluation.questions`.
+ALL_FORMS = ("choice", "letter", "statement", "task", "held_out", "general")
+# How a setting is abbreviated in a trial's key; of those without an abbreviation the value says enough.
+ABBREVIATIONS = {
+    "method": "",
+    "lora_rank": "r",
+    "lora_alpha": "a",
+    "learning_rate": "lr",
+    "schedule": "",
+    "warmup": "w",
+    "epochs": "e",
+    "batch_size": "b",
+    "weight_decay": "wd",
+    "max_grad_norm": "g",
+    "temperature": "t",
+    "top_p": "p",
+    "max_tokens": "m",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
-    """How the generator samples. `max_tokens` bounds one completion."""
+    """How the generator samples. `max_tokens` limits one completion."""
 
     temperature: float = 0.9
     top_p: float = 0.95
@@ -39,8 +50,8 @@ class Sampling:
 class Training:
     """How the trainee is fine-tuned.
 
-    `batch_size` counts replay elements a step, over all devices; `warmup` is a share of all steps; the learning rate is
-    the highest that the schedule reaches. `method` "lora" trains adapters on all linear layers.
+    `batch_size` is in replay elements per step, over all devices; `warmup` is a share of all steps; `learning_rate` is
+    the highest rate of the schedule. `method` "lora" trains adapters on all linear layers.
     """
 
     method: Literal["lora", "full"] = "lora"
@@ -57,10 +68,13 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """One cell of the grid. `budget`: replay elements an item. `generator` is the trainee where it is empty.
+    """One cell of the grid, run once.
 
-    `forms`: in which forms the trained model is asked; the letters take most of an evaluation's time, and models below
-    about a billion parameters answer them at random.
+    `budget`: replay elements per item. `generator`: the trainee, if empty. `seed`: of training, and of the pool too
+    unless `pool_seed` is given: repetitions with different seeds learn from different pools, so that their spread
+    contains the variance of generation. `forms`: in which forms the model is asked; the letters take most of an
+    evaluation's time, and models below about a billion parameters answer them at random. `label`: names the settings
+    in the key in place of their list.
     """
 
     trainee: str
@@ -70,33 +84,61 @@ class Trial:
     generator: str = ""
     budget: int = 8
     seed: int = 0
+    pool_seed: int | None = None
     precision: Precision = "float32"
-    forms: tuple[Form, ...] = FORMS
+    forms: tuple[str, ...] = ALL_FORMS
     sampling: Sampling = field(default_factory=Sampling)
     training: Training = field(default_factory=Training)
+    label: str = ""
 
     @property
     def writer(self) -> str:
-        """The model that wrote the pool."""
+        """The model that writes the pool."""
         return self.generator or self.trainee
 
     @property
+    def writer_seed(self) -> int:
+        """The seed of the pool."""
+        return self.seed if self.pool_seed is None else self.pool_seed
+
+    @property
     def key(self) -> str:
-        """The name of the trial's directory, such as `events-self_qa-qwen2.5-0.5b-n64-s0`."""
+        """The name of the trial's folder, such as `events-self_qa-qwen2.5-0.5b-n64-s0-lr0.0002`.
+
+        It names every setting that differs from its default, and depends on nothing but the trial.
+        """
         mode = "" if self.context_mode == "none" else f"+{self.context_mode}"
         by = f"-by-{slug(self.writer)}" if self.writer != self.trainee else ""
-        full = "-full" if self.training.method == "full" else ""
-        return f"{self.domain}-{self.protocol}{mode}-{slug(self.trainee)}{by}{full}-n{self.budget}-s{self.seed}"
+        seeds = f"s{self.seed}" + (f"-pool{self.writer_seed}" if self.writer_seed != self.seed else "")
+        cell = f"{self.domain}-{self.protocol}{mode}-{slug(self.trainee)}{by}-n{self.budget}-{seeds}"
+        return "-".join([cell, *([self.label] if self.label else self.settings)])
+
+    @property
+    def settings(self) -> list[str]:
+        """Every setting that differs from its default, in short form."""
+        forms = [] if self.forms == ALL_FORMS else ["+".join(self.forms)]
+        return _different(self.training) + self.pool_settings + forms
+
+    @property
+    def pool_settings(self) -> list[str]:
+        """Those of them that affect the pool."""
+        return _different(self.sampling) + (["bf16"] if self.precision == "bfloat16" else [])
 
     @property
     def pool(self) -> str:
-        """The name of the pool's directory."""
-        return f"{self.domain}-{self.protocol}-{slug(self.writer)}"
+        """The name of the pool's folder. A label does not change it: trials with equal pools share one."""
+        return "-".join([self.source, *self.pool_settings])
+
+    @property
+    def source(self) -> str:
+        """What the pool's random numbers are drawn for: equal for pools that differ in their sampling settings only."""
+        seed = f"-s{self.writer_seed}" if self.writer_seed else ""
+        return f"{self.domain}-{self.protocol}-{slug(self.writer)}{seed}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
-    """A named list of trials. `news`: a JSON Lines file (default: the shipped set); `n_items`: the first n a domain."""
+    """A named list of trials. `news`: a JSON Lines file (default: what ships); `n_items`: the first n per domain."""
 
     name: str
     trials: tuple[Trial, ...]
@@ -104,8 +146,13 @@ class Study:
     n_items: int | None = None
 
 
+def _different(settings: Training | Sampling) -> list[str]:
+    values = ((f.name, getattr(settings, f.name), f.default) for f in fields(settings))
+    return [f"{ABBREVIATIONS[name]}{value}" for name, value, default in values if value != default]
+
+
 def slug(name: str) -> str:
-    """A model's name as part of a file name: a folder's last part, `org/name` without the slash."""
+    """A model's name as part of a file name: the last part of a folder, `org/name` without the slash."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name.rstrip("/").rsplit("/", 1)[-1] if name[:1] in "./~" else name)
 
 
@@ -129,7 +176,7 @@ def grid(
 def narrow(study: Study, **allowed: Sequence[Any] | None) -> Study:
     """The study with only the trials whose field is among the allowed values; None allows all.
 
-    Raises ValueError if a value occurs nowhere in the study, with the values that do.
+    Raises UserError if a value occurs nowhere in the study, with the values that do.
     """
     trials = study.trials
     for name, values in allowed.items():
@@ -137,172 +184,10 @@ def narrow(study: Study, **allowed: Sequence[Any] | None) -> Study:
             continue
         present = sorted({getattr(t, name) for t in study.trials})
         if unknown := [v for v in values if v not in present]:
-            raise ValueError(
+            raise UserError(
                 f"study {study.name!r} has no {name} {unknown[0]!r}; it has: {', '.join(map(str, present))}"
             )
         trials = tuple(t for t in trials if getattr(t, name) in values)
     if not trials:
-        raise ValueError(f"nothing of study {study.name!r} is left after narrowing")
+        raise UserError(f"nothing of study {study.name!r} is left after narrowing")
     return replace(study, trials=trials)
-
-
-# ---- identity -------------------------------------------------------------------------------------------------------
-
-
-def canonical(value: Any) -> str:
-    """Strict canonical JSON: sorted keys, no NaN. Raises TypeError on anything that is not plain data."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def fingerprint(identity: dict[str, Any]) -> str:
-    """SHA-256 over the canonical JSON of an identity."""
-    return hashlib.sha256(canonical(identity).encode()).hexdigest()
-
-
-def pool_identity(trial: Trial, items: Sequence[news.NewsItem]) -> dict[str, Any]:
-    """All that bears on a pool: who writes, under which prompts, sampled how, about which news."""
-    return {
-        "generator": revision(trial.writer),
-        "precision": trial.precision,
-        "protocol": {"name": trial.protocol, "prompts": list(protocols.find(trial.protocol).prompts)},
-        "parsers": parsing.VERSION,
-        "with_news": chat.WITH_NEWS,
-        "sampling": asdict(trial.sampling),
-        "news": {item.id: item.text for item in items},
-    }
-
-
-def trial_identity(trial: Trial, items: Sequence[news.NewsItem]) -> dict[str, Any]:
-    """All that bears on a trial's result: its own fields, its pool's identity, the trainee and what is asked."""
-    return {
-        **{k: v for k, v in asdict(trial).items() if k not in ("trainee", "generator", "sampling")},
-        "trainee": revision(trial.trainee),
-        "pool": pool_identity(trial, items),
-        "forms": list(trial.forms),  # not a tuple: compared with what JSON gives back
-        "asked": {item.id: what_is_asked(item, tuple(trial.forms)) for item in items},
-        "general": general_fingerprint() if "general" in trial.forms else None,
-        "asking": chat.WORDINGS,
-    }
-
-
-@cache
-def what_is_asked(item: news.NewsItem, forms: tuple[Form, ...]) -> dict[str, Any]:
-    """Everything about an item that a trial's scores depend on, besides its text."""
-    asked: dict[str, Any] = {}
-    if "choice" in forms:
-        asked |= {q.id: [q.text, list(q.options), q.answer] for q in item.questions}
-    if "statement" in forms:
-        asked |= {s.id: [s.true, s.false] for s in item.statements}
-    if "task" in forms and item.task:
-        asked[item.task.id] = [item.task.text, list(item.task.answers)]
-    if "held_out" in forms:
-        made = {q.id: [q.text, list(q.options), q.answer] for q in references.held_out(item)}
-        asked["held_out"] = fingerprint(made)
-    return asked
-
-
-@cache
-def general_fingerprint() -> str:
-    """Of the questions of general ability."""
-    return fingerprint({q.id: [q.text, list(q.options), q.answer] for _, q in general.load()})
-
-
-def before(identity: dict[str, Any]) -> str:
-    """The name of the untrained model's scores; trials share them if they ask that model the same, of the same news."""
-    same = {k: identity[k] for k in ("trainee", "precision", "domain", "forms", "asked", "general", "asking")}
-    same["news"] = identity["pool"]["news"]
-    return f"{identity['trainee'].rpartition('@')[0]}-{identity['domain']}-{fingerprint(same)[:12]}"
-
-
-def revision(name: str) -> str:
-    """`name@revision` of a model: its weights, wherever they lie."""
-    model = models.find(name)
-    return f"{slug(name)}@{weights.revision(model)}"
-
-
-def differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> list[str]:
-    """The fields in which two identities differ, a line each: `training.learning_rate: 0.001 → 0.0002`."""
-    lines = []
-    for key in sorted(old.keys() | new.keys()):
-        a, b, name = old.get(key), new.get(key), f"{path}{key}"
-        if isinstance(a, dict) and isinstance(b, dict):
-            lines += differences(a, b, f"{name}.")
-        elif a != b:
-            lines.append(f"{name}: {short(a)} → {short(b)}")
-    return lines
-
-
-def short(value: Any) -> str:
-    """A value for one line of an error."""
-    text = canonical(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-# ---- checks before anything starts ----------------------------------------------------------------------------------
-
-
-def select(study: Study) -> dict[str, list[news.NewsItem]]:
-    """The study's news items by domain. Raises news.NewsError for a bad file."""
-    by_domain: dict[str, list[news.NewsItem]] = {}
-    for item in news.load_news(study.news):
-        chosen = by_domain.setdefault(item.domain, [])
-        if study.n_items is None or len(chosen) < study.n_items:
-            chosen.append(item)
-    return by_domain
-
-
-def faults(study: Study, by_domain: dict[str, list[news.NewsItem]]) -> list[str]:
-    """Everything that is wrong with a study, a line each; empty if it can run."""
-    lines = [f"two trials have the key {k!r}" for k, n in Counter(t.key for t in study.trials).items() if n > 1]
-    found: dict[str, list[str]] = {}
-    for trial in study.trials:
-        for why in trial_faults(trial, by_domain):
-            found.setdefault(why, []).append(trial.key)
-    lines += [
-        f"{why} ({keys[0]}{f' and {len(keys) - 1} more trials' * (len(keys) > 1)})" for why, keys in found.items()
-    ]
-    return lines + drafts(study, by_domain) + pool_conflicts(study.trials)
-
-
-def drafts(study: Study, by_domain: dict[str, list[news.NewsItem]]) -> list[str]:
-    """Questions that no person has checked yet, in the domains of the study."""
-    items = [i for domain in sorted({t.domain for t in study.trials}) for i in by_domain.get(domain, [])]
-    return [
-        f"{study.news or 'shipped news'}:{item.line}: {q.id} is a draft: {q.text!r}; check it, then remove `draft`"
-        for item in items
-        for q in item.questions
-        if q.draft
-    ]
-
-
-def trial_faults(trial: Trial, by_domain: dict[str, list[news.NewsItem]]) -> Iterable[str]:
-    """What is wrong with one trial."""
-    if trial.protocol not in protocols.PROTOCOLS:
-        yield f"unknown protocol {trial.protocol!r}; known: {', '.join(sorted(protocols.PROTOCOLS))}"
-    if trial.context_mode not in CONTEXT_MODES:
-        yield f"unknown context mode {trial.context_mode!r}; known: {', '.join(CONTEXT_MODES)}"
-    if unknown := set(trial.forms) - set(FORMS) or {"choice"} - set(trial.forms):
-        yield f"forms: {min(unknown)!r} is unknown or missing; use choice, and any of {', '.join(FORMS[1:])}"
-    if not by_domain.get(trial.domain):
-        yield f"no news of domain {trial.domain!r}; there is: {', '.join(sorted(by_domain))}"
-    for model in {trial.trainee, trial.writer}:
-        try:
-            models.find(model)
-        except ModelError as error:
-            yield str(error)
-    for name, value in asdict(trial.training).items() | {("budget", trial.budget), ("top_p", trial.sampling.top_p)}:
-        if name in ("learning_rate", "epochs", "batch_size", "lora_rank", "budget", "top_p") and value <= 0:
-            yield f"{name} is {value}, must be above 0"
-
-
-def pool_conflicts(trials: Iterable[Trial]) -> list[str]:
-    """Trials that name the same pool but would have it sampled differently."""
-    first: dict[str, Trial] = {}
-    lines = []
-    for trial in trials:
-        other = first.setdefault(trial.pool, trial)
-        if (other.sampling, other.precision) != (trial.sampling, trial.precision):
-            lines.append(
-                f"{trial.key} and {other.key} share the pool {trial.pool!r} but differ in sampling or precision"
-            )
-    return lines

@@ -14,14 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
-from common import ended_well
-from outputs import check_out
+from analysis.study import news_quality
+from cli import check_out, exit_status
 
-from analysis import news_quality
-from engine import models, plan, wording
-from engine.architecture import n_params
-from engine.news import NewsItem, load_news
-from engine.store import Store
+from engine import UserError
+from engine.authoring import untrained, wording
+from engine.cluster import machines, session
+from engine.models import catalogue
+from engine.models.architecture import n_params
+from engine.news.items import NewsItem, load_news
+from engine.storage.store import Store
 
 FORMS = ("choice", "statement", "task")
 
@@ -46,9 +48,9 @@ def main() -> int:
     check_out(args.out)
     items = [i for i in load_news(args.news) if not args.domains or i.domain in args.domains]
     if not items:
-        raise ValueError(f"no news of the domains {', '.join(args.domains)}")
+        raise UserError(f"no news of the domains {', '.join(args.domains)}")
     for name in args.models:
-        models.find(name)
+        catalogue.find(name)
     rules = pl.DataFrame(wording.rule_rows(items))
     rows = ask_models(args, items) if args.models else None
     text = report(items, rules, rows)
@@ -60,23 +62,18 @@ def main() -> int:
 
 def ask_models(args: argparse.Namespace, items: Sequence[NewsItem]) -> pl.DataFrame:
     """The rows of all models, with the columns that `news_quality` reads."""
-    from engine import cluster
-
-    with cluster.running():
-        from engine import checking
-
-        store, machine = Store(args.storage), plan.this_machine(args.device)
+    store, machine = Store(args.storage), machines.this_machine(args.device)
+    with session.running():
         found = [
-            checking.measure(name, items, args.forms, args.precision, store, machine).with_columns(
-                model=pl.lit(name), params=pl.lit(n_params(models.find(name).architecture))
+            untrained.measure(name, items, args.forms, args.precision, store, machine).with_columns(
+                model=pl.lit(name), params=pl.lit(n_params(catalogue.find(name).architecture))
             )
             for name in args.models
         ]
-    domain, kind = {i.id: i.domain for i in items}, {q.id: q.kind for i in items for q in i.questions}
+    domain = {i.id: i.domain for i in items}
     return pl.concat(found).with_columns(
         n_options=pl.col("option_logprobs").list.len().fill_null(0),
         domain=pl.col("item").replace_strict(domain),
-        kind=pl.col("question").replace_strict(kind, default=None, return_dtype=pl.String),
     )
 
 
@@ -109,4 +106,4 @@ def nearest(items: Sequence[NewsItem]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(ended_well(main))
+    sys.exit(exit_status(main))

@@ -1,30 +1,31 @@
-"""What the jobs over a study share: its arguments, its plan, and how errors end a job."""
+"""What the jobs share: the arguments and the plan of a study, checks of output files, how errors end a job."""
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 
-from engine import plan, studies
-from engine.architecture import ModelError
-from engine.cost import Device
-from engine.news import NewsError
-from engine.plan import Failure, Planned, Refused
-from engine.store import Store
+from engine import UserError
+from engine.cluster import machines
+from engine.planning import plan, shipped
+from engine.storage.ledger import Ledger
+from engine.storage.records import Failure, Planned
+from engine.storage.store import Store
 from engine.study import narrow
 
 
 def study_parser(doc: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study", required=True, help=f"{', '.join(studies.STUDIES)}, or my_study.py:function")
+    parser.add_argument("--study", required=True, help=f"{', '.join(shipped.STUDIES)}, or my_study.py:function")
     parser.add_argument("--storage", default="runs", help="folder or object-store address (default: %(default)s)")
     parser.add_argument("--news", help="JSON Lines file of your own news, in place of the study's")
     parser.add_argument("--models", nargs="+", metavar="NAME", help="only these trainees")
     parser.add_argument("--domains", nargs="+", metavar="NAME", help="only these domains")
     parser.add_argument("--protocols", nargs="+", metavar="NAME", help="only these protocols")
-    parser.add_argument("--budgets", nargs="+", type=int, metavar="N", help="only these budgets (elements an item)")
+    parser.add_argument("--budgets", nargs="+", type=int, metavar="N", help="only these budgets (elements per item)")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="only these seeds")
     parser.add_argument(
         "--device", choices=["cpu", "gpu"], help="default: gpu if this machine has one; say it on a cluster"
@@ -32,37 +33,45 @@ def study_parser(doc: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def planned_study(args: argparse.Namespace) -> tuple[list[Planned], Store]:
-    """The plan of the study that the arguments name, and its store. Raises what `ended_well` reports."""
-    study = studies.load(args.study)
+def plan_study(args: argparse.Namespace) -> tuple[list[Planned], Ledger]:
+    """The plan of the study that the arguments name, and its ledger. Raises UserError."""
+    study = shipped.load(args.study)
     study = replace(study, news=args.news or study.news)
     study = narrow(
         study, trainee=args.models, domain=args.domains, protocol=args.protocols, budget=args.budgets, seed=args.seeds
     )
-    store = Store(f"{args.storage.rstrip('/')}/{study.name}")
-    return plan.plan(study, store, plan.this_machine(args.device)), store
+    ledger = Ledger(Store(f"{args.storage.rstrip('/')}/{study.name}"))
+    return plan.plan(study, ledger, machines.this_machine(args.device)), ledger
 
 
-def phase_study(doc: str | None) -> tuple[list[Planned], Store, Device | None]:
+def plan_phase(doc: str | None) -> tuple[list[Planned], Ledger]:
     """For a job that is one phase: what its command line plans, unless some of it is stale."""
-    args = study_parser(doc).parse_args()
-    planned, store = planned_study(args)
-    plan.refuse_stale(planned, store)
-    return planned, store, args.device
+    planned, ledger = plan_study(study_parser(doc).parse_args())
+    plan.refuse_stale(planned, ledger)
+    return planned, ledger
 
 
-def tell(failures: Sequence[Failure]) -> int:
-    """Lists the trials that failed; the job's exit status."""
+def report_failures(failures: Sequence[Failure]) -> int:
+    """Prints the trials that failed, each with its reason; gives the job's exit status."""
     for failure in failures:
-        print(f"FAILED {failure.key}: {failure.reason}", file=sys.stderr)
+        print(f"FAILED {failure.key} ({failure.phase}): {failure.reason}", file=sys.stderr)
+        if failure.logs:
+            print(f"    logs: {failure.logs}", file=sys.stderr)
     return 1 if failures else 0
 
 
-def ended_well(job: Callable[[], int]) -> int:
-    """The job's exit status; what its user can mend is told in plain words, with status 2."""
+def check_out(path: str | None) -> None:
+    """Raises UserError before any work if a file could not be written there after it."""
+    if path and not Path(path).absolute().parent.is_dir():
+        raise UserError(f"--out {path}: there is no folder {Path(path).absolute().parent}; make it first")
+
+
+def exit_status(job: Callable[[], int], *more_errors: type[Exception]) -> int:
+    """Runs the job. What its user can fix (`more_errors` too) is printed in plain words, with status 2."""
+    errors: tuple[type[Exception], ...] = (UserError, *more_errors)
     try:
         return job()
-    except (Refused, NewsError, ModelError, ValueError) as error:
+    except errors as error:
         print(error, file=sys.stderr)
         return 2
 

@@ -7,20 +7,20 @@ examples:
 
 import sys
 
-from common import ended_well, phase_study, tell
+from cli import exit_status, plan_phase, report_failures
+
+from engine.cluster import session
 
 
 def main() -> int:
-    planned, store, _ = phase_study(__doc__)
-    from engine import cluster
+    planned, ledger = plan_phase(__doc__)
+    from engine import pipeline
 
-    with cluster.running():
-        from engine import pipeline
-
-        pipeline.prepare(planned, store)
-        failures = pipeline.fine_tune(planned, store)
-    return tell(failures)
+    with session.running():
+        pipeline.prepare(planned, ledger)
+        failures = pipeline.fine_tune(planned, ledger)
+    return report_failures(failures)
 
 
 if __name__ == "__main__":
-    sys.exit(ended_well(main))
+    sys.exit(exit_status(main))

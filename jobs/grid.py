@@ -8,16 +8,19 @@ examples:
 """
 
 import argparse
+import io
 import sys
 import time
 from collections.abc import Sequence
 
-from common import ended_well, planned_study, study_parser, tell, terminal
+import polars as pl
+from cli import exit_status, plan_study, report_failures, study_parser, terminal
+from tables import plan_table
 
-from engine import plan, tables
-from engine.cost import Device
-from engine.plan import Planned
-from engine.store import Store
+from engine.cluster import session
+from engine.planning import plan
+from engine.storage.ledger import Ledger
+from engine.storage.records import Planned
 
 
 def arguments() -> argparse.Namespace:
@@ -29,41 +32,40 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
-    planned, store = planned_study(args)
+    planned, ledger = plan_study(args)
     if args.plan:
-        terminal().print(tables.plan_table(planned))
+        terminal().print(plan_table(planned))
         return 0
-    plan.refuse_stale(planned, store)
+    plan.refuse_stale(planned, ledger)
     todo = [p for p in planned if p.state != "done"][: args.max_trials]
     if not todo:
         print(f"Nothing to do: all {len(planned)} trials are done.")
-        show_results(store)
+        show_results(ledger)
         return 0
-    return run(todo, store, args.device)
+    return run(todo, ledger)
 
 
-def run(todo: Sequence[Planned], store: Store, device: Device | None) -> int:
-    from engine import cluster
+def run(todo: Sequence[Planned], ledger: Ledger) -> int:
+    from engine import pipeline  # imports Ray, which a plan does without
 
     began = time.monotonic()
-    print(f"{len(todo)} trials to do, into {store.root}/", flush=True)
-    with cluster.running():
-        from engine import pipeline
-
-        failures = pipeline.run(todo, store, plan.this_machine(device))
-    show_results(store)
+    print(f"{len(todo)} trials to do, into {ledger.store.root}/", flush=True)
+    with session.running():
+        failures = pipeline.run(todo, ledger)
+    show_results(ledger)
     minutes = (time.monotonic() - began) / 60
     print(f"{len(todo) - len(failures)} trials done in {minutes:.1f} min, {len(failures)} failed.")
-    return tell(failures)
+    return report_failures(failures)
 
 
-def show_results(store: Store) -> None:
-    from analysis.summary import result_table
+def show_results(ledger: Ledger) -> None:
+    from analysis.study.summary import result_table  # imports the fits, which a plan does without
 
-    if store.exists("results/trials.parquet"):
-        terminal().print(result_table(store.read_table("results/trials.parquet")))
-        print(f"Results: {store.root}/results/trials.parquet and questions.parquet")
+    if ledger.has_results():
+        trials = pl.read_parquet(io.BytesIO(ledger.result_files()["trials.parquet"]))
+        terminal().print(result_table(trials))
+        print(f"Results: {ledger.store.root}/results/trials.parquet and questions.parquet")
 
 
 if __name__ == "__main__":
-    sys.exit(ended_well(main))
+    sys.exit(exit_status(main))

@@ -9,9 +9,11 @@ examples:
 import argparse
 import sys
 
-from common import ended_well
+from cli import exit_status
 
-from engine import harness, models, plan
+from engine.cluster import machines
+from engine.evaluation import harness
+from engine.models import catalogue
 
 
 def arguments() -> argparse.Namespace:
@@ -29,9 +31,9 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
-    models.find(args.model)
+    catalogue.find(args.model)
     harness.check(args.adapter, args.tasks, own_tasks=bool(args.include))
-    device = plan.this_machine(args.device).device
+    device = machines.this_machine(args.device).device
     line = harness.command(args.model, args.adapter, args.tasks, device, args.precision, args.out)
     line += ["--include_path", args.include] if args.include else []
     line += ["--limit", str(args.limit)] if args.limit else []
@@ -39,4 +41,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(ended_well(main))
+    sys.exit(exit_status(main))

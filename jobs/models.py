@@ -1,22 +1,22 @@
-"""List the models, bring one here, or show its shape and its parameter counts. Run it from the repository root:
+"""Lists the models, brings one here, or shows its shape and its parameter counts.
 
-    python jobs/models.py list
-    python jobs/models.py pull smollm2-135m
-    python jobs/models.py show qwen2.5-7b
-
-An error is one line and exit code 2.
+examples:
+  python jobs/models.py list
+  python jobs/models.py pull smollm2-135m
+  python jobs/models.py show qwen2.5-7b
 """
 
 import argparse
 import logging
 import sys
 
+from cli import exit_status
 from rich.console import Console
 from rich.table import Table
 
-from engine.architecture import ModelError, n_params, n_params_lora, n_params_non_embedding
-from engine.models import KNOWN, Folder, Hub, Model, Registry, find
-from engine.weights import pull, pulled
+from engine.models.architecture import n_params, n_params_lora, n_params_non_embedding
+from engine.models.catalogue import KNOWN, Folder, Hub, Model, Registry, find
+from engine.models.weights import pull, pulled
 
 LORA_RANK = 16
 GIB = 2**30
@@ -82,13 +82,9 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    try:
-        run(parse_arguments(), Console())
-    except ModelError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    run(parse_arguments(), Console())
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

@@ -14,7 +14,7 @@ import polars as pl
 from common import ended_well
 from outputs import check_out
 
-from engine.store import Store
+from engine.storage.store import Store
 
 TABLES = ("trials.parquet", "questions.parquet")
 

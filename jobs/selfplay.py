@@ -1,4 +1,4 @@
-"""The self-play phase of a study alone: writes what is missing in its pools, and tells what they yielded.
+"""The self-play phase of a study alone: writes what is missing in its pools, and prints what they yielded.
 
 examples:
   python jobs/selfplay.py --study quickstart
@@ -7,25 +7,26 @@ examples:
 
 import sys
 
-from common import ended_well, phase_study, terminal
+from cli import exit_status, plan_phase, report_failures, terminal
+from tables import yield_table
 
-from engine import plan, pool, protocols, tables
+from engine.cluster import session
+from engine.selfplay import pool, protocols
 
 
 def main() -> int:
-    planned, store, device = phase_study(__doc__)
-    from engine import cluster
+    planned, ledger = plan_phase(__doc__)
+    from engine import pipeline
 
-    with cluster.running():
-        from engine import pipeline
-
-        pipeline.prepare(planned, store)
-        pipeline.play(planned, store, plan.this_machine(device))
-    written = {p.trial.pool: p.trial.protocol for p in planned if protocols.find(p.trial.protocol).write}
-    found = {name: pool.yields(store, name, protocols.find(protocol)) for name, protocol in written.items()}
-    terminal().print(tables.yield_table(found))
-    return 0
+    with session.running():
+        pipeline.prepare(planned, ledger)
+        failures = pipeline.self_play(planned, ledger)
+    pools = {p.trial.pool: protocols.find(p.trial.protocol) for p in planned}
+    generated = {name: protocol for name, protocol in pools.items() if protocol.write}
+    yields = {name: pool.yields(ledger, name, protocol) for name, protocol in generated.items()}
+    terminal().print(yield_table(yields))
+    return report_failures(failures)
 
 
 if __name__ == "__main__":
-    sys.exit(ended_well(main))
+    sys.exit(exit_status(main))

@@ -5,9 +5,9 @@ from typing import Any
 
 from rich.table import Table
 
-from engine import models
-from engine.architecture import n_params
-from engine.plan import Planned
+from engine.models import catalogue
+from engine.models.architecture import n_params
+from engine.storage.records import Planned
 
 
 def plan_table(planned: Sequence[Planned]) -> Table:
@@ -15,7 +15,7 @@ def plan_table(planned: Sequence[Planned]) -> Table:
     table = Table(title="Plan", caption=caption(planned), caption_justify="left")
     for name in ("trainee", "params", "done", "to do", "stale", "train FLOPs", "self-play FLOPs"):
         table.add_column(name, justify="left" if name == "trainee" else "right")
-    for name in ("runs on", "GiB a device", "expected"):
+    for name in ("runs on", "GiB per device", "expected"):
         table.add_column(name)
     for trainee in sorted({p.trial.trainee for p in planned}, key=size):
         table.add_row(*plan_row(trainee, [p for p in planned if p.trial.trainee == trainee]))
@@ -24,13 +24,14 @@ def plan_table(planned: Sequence[Planned]) -> Table:
 
 def size(trainee: str) -> int:
     """Parameters in all."""
-    return n_params(models.find(trainee).architecture)
+    return n_params(catalogue.find(trainee).architecture)
 
 
 def plan_row(trainee: str, planned: Sequence[Planned]) -> list[str]:
     """One size's row."""
     todo = [p for p in planned if p.state not in ("done", "stale")]
-    where = planned[0].profile
+    where = planned[0].training
+    fits = where.fits and planned[0].serving.fits
     untrained = [p for p in todo if p.state != "trained"]
     return [
         trainee,
@@ -40,7 +41,7 @@ def plan_row(trainee: str, planned: Sequence[Planned]) -> list[str]:
         str(sum(p.state == "stale" for p in planned)),
         f"{sum(p.estimate.train_flops for p in untrained):.2g}",
         f"{sum(p.estimate.selfplay_flops for p in untrained):.2g}",
-        f"{where.reason}{'' if where.fits else ' DOES NOT FIT'}",
+        f"{where.reason}{'' if fits else ' DOES NOT FIT'}",
         f"{where.memory_gib:.1f}",
         duration(sum(p.estimate.seconds for p in untrained)),
     ]
@@ -56,7 +57,7 @@ def caption(planned: Sequence[Planned]) -> str:
 
 
 def yield_table(yields: Mapping[str, Mapping[str, Any]]) -> Table:
-    """A row a pool, from what `engine.pool.yields` gives of each."""
+    """A row a pool, from what `engine.selfplay.pool.yields` gives of each."""
     table = Table(title="Yields of self-play: elements asked for and kept, tokens written")
     table.add_column("pool", no_wrap=True)
     for name in ("draws", "asked", "kept", "tokens"):

@@ -10,11 +10,13 @@ import json
 import sys
 from pathlib import Path
 
-from common import ended_well
-from outputs import check_out
+from cli import check_out, exit_status
 
-from engine import models
-from engine.news_format import read_records
+from engine import UserError
+from engine.authoring import drafting
+from engine.cluster import machines, session
+from engine.models import catalogue
+from engine.news.format import read_records
 
 
 def arguments() -> argparse.Namespace:
@@ -32,21 +34,18 @@ def main() -> int:
     args = arguments()
     check_out(args.out)
     if Path(args.out).exists():
-        raise ValueError(f"{args.out} exists; give --out a new name, so that nothing that was checked is lost")
+        raise UserError(f"{args.out} exists; give --out a new name, so that nothing that was checked is lost")
     if args.questions < 1:
-        raise ValueError(f"--questions {args.questions}: at least 1")
+        raise UserError(f"--questions {args.questions}: at least 1")
     records = list(read_records(args.news, questions_needed=False).values())
-    models.find(args.model)
+    catalogue.find(args.model)
     bare = {r["id"]: r["text"] for r in records if not r.get("questions")}
     if not bare:
         print(f"Nothing to do: all {len(records)} items of {args.news} have questions.")
         return 0
-    from engine import cluster
-
-    with cluster.running():
-        from engine import drafting
-
-        drafts, dropped = drafting.write(args.model, bare, args.questions, args.precision, args.device)
+    machine = machines.this_machine(args.device)
+    with session.running():
+        drafts, dropped = drafting.write(args.model, bare, args.questions, args.precision, machine)
     filled = [r | {"questions": r.get("questions") or drafts[r["id"]]} for r in records]
     Path(args.out).write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in filled), encoding="utf-8")
     short = [f"{name}: {len(d)} of {args.questions}" for name, d in drafts.items() if len(d) < args.questions]
@@ -57,4 +56,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(ended_well(main))
+    sys.exit(exit_status(main))

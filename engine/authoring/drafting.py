@@ -11,9 +11,13 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from engine import chat, cost, inference, models, parsing, plan, progress, protocols, weights
-from engine.cost import Device, Profile
-from engine.study import Precision, Training
+from engine.cluster.machines import Machine
+from engine.inference.worker import run_on_worker
+from engine.models import catalogue, weights
+from engine.monitor import progress
+from engine.planning import placement
+from engine.selfplay import parsing, protocols
+from engine.study import Precision
 
 ASK = (
     "Write {n} multiple-choice questions that show whether a reader has understood the news above and can use it. "
@@ -21,14 +25,13 @@ ASK = (
     "the news at hand, and never refer to “the text”. Each question has four short options that are alike in form; "
     "exactly one is right. Use this form:\n\nQuestion: …\nA) …\nB) …\nC) …\nD) …\nAnswer: B"
 )
-ROUNDS = 4  # of asking again for items that have too few
-MAX_CONTEXT, MAX_TOKENS, TEMPERATURE = 4096, 700, 0.8
 
 _QUESTION = re.compile(r"^\W*(?:question)?\s*\d*\s*[:.)]\W*(?P<text>[^\n]*\?)\W*$", re.IGNORECASE | re.MULTILINE)
 _OPTION = re.compile(r"^\W*(?P<letter>[A-D])\s*[).:][\s*]*(?P<text>\S[^\n]*)$", re.MULTILINE)
 _ANSWER = re.compile(r"^\W*(?:right |correct )?answer\W*(?P<letter>(?-i:[A-D]))\b", re.IGNORECASE | re.MULTILINE)
 
 Question = dict[str, Any]  # as it stands in a news file
+Drafts = tuple[dict[str, list[Question]], Counter[str]]
 
 
 def parse(text: str, news: str) -> tuple[list[Question], Counter[str]]:
@@ -69,42 +72,17 @@ def distinct(questions: Sequence[Question]) -> list[Question]:
     return kept
 
 
-def write(
-    model: str, texts: Mapping[str, str], n: int, precision: Precision, device: Device | None
-) -> tuple[dict[str, list[Question]], Counter[str]]:
-    """Up to n drafts for each text, by id, and what was dropped. Ray has to be running."""
-    profile = cost.profile(models.find(model).architecture, Training(), precision, plan.this_machine(device))
-    weights.pull(models.find(model))
+def write(model: str, texts: Mapping[str, str], n: int, precision: Precision, machine: Machine) -> Drafts:
+    """Up to n drafts for each text, by id, and what was dropped, by reason. Ray has to be running."""
+    serving = placement.place_serving(catalogue.find(model).architecture, precision, machine)
+    weights.pull(catalogue.find(model))
     with progress.shown(f"drafting with {model}", len(texts)):
-        found: tuple[dict[str, list[Question]], Counter[str]] = inference.on_worker(
-            answer, profile, model, texts, n, profile, precision
-        )
-    return found
+        drafts: Drafts = run_on_worker(draft_all, serving, model, texts, n, serving, precision)
+    return drafts
 
 
-def answer(
-    model: str, texts: Mapping[str, str], n: int, profile: Profile, precision: Precision
-) -> tuple[dict[str, list[Question]], Counter[str]]:
-    """Asks for drafts, again for those with too few, each time with another seed. Runs in a worker."""
-    found = models.find(model)
-    limit = min(MAX_CONTEXT, found.architecture.max_context)
-    llm = inference.start(str(weights.pull(found)), profile, precision, limit)
-    drafts: dict[str, list[Question]] = {name: [] for name in texts}
-    dropped: Counter[str] = Counter()
-    for seed in range(ROUNDS):
-        short = [name for name in texts if len(drafts[name]) < n]
-        for name, output in inference.run(llm, [request(llm, name, texts[name], n, seed) for name in short]):
-            kept, bad = parse(output.outputs[0].text, texts[name])
-            drafts[name] = distinct([*drafts[name], *kept])[:n]
-            dropped += bad
-            progress.report(done=int(len(drafts[name]) == n), tokens=len(output.outputs[0].token_ids))
-    return drafts, dropped
+def draft_all(*args: Any) -> Drafts:
+    """In a worker, where alone the engine's code is imported."""
+    from engine.authoring import drafter
 
-
-def request(llm: Any, name: str, text: str, n: int, seed: int) -> inference.Request:
-    """One completion about one text."""
-    from vllm import SamplingParams
-
-    ids = chat.prompt_ids(llm.get_tokenizer(), chat.with_news(text, ASK.format(n=n)))
-    params = SamplingParams(temperature=TEMPERATURE, max_tokens=MAX_TOKENS, seed=seed)
-    return inference.Request(tag=name, ids=ids, params=params)
+    return drafter.draft_all(*args)

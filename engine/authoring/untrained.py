@@ -4,8 +4,8 @@ with it.
     python jobs/check_news.py my.jsonl
 
 Everything that a study asks is asked closed-book and in context; and the options are scored after a prompt that holds
-no question at all. What a model made of an item in one form is kept under a fingerprint of all that bears on it, so
-that a run that ends early goes on where it was, and a mended item alone is asked again.
+no question at all. What a model made of an item in one form is kept under a fingerprint of all that affects it, so
+that a run that ends early goes on where it was, and an item that was changed is the only one that is asked again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,32 +14,21 @@ from typing import Any
 
 import polars as pl
 
-from engine import asking, chat, cost, inference, models, progress, study, weights
-from engine.asking import Ask, Asked
-from engine.cost import Machine, Profile
-from engine.news import NewsItem
-from engine.store import Store
-from engine.study import Form, Precision, Training
+from engine.cluster.machines import Machine, ServingPlacement
+from engine.evaluation import marks, questions
+from engine.evaluation.questions import CHOICE, FORMS, Asked
+from engine.inference import chat, settings
+from engine.inference.worker import run_on_worker
+from engine.models import catalogue, weights
+from engine.monitor import progress
+from engine.news.items import NewsItem
+from engine.planning import identity, placement
+from engine.storage.fingerprint import fingerprint
+from engine.storage.store import Store
+from engine.study import Precision, slug
 
-MAX_CONTEXT = 2048  # tokens
 OPTIONS_ALONE = "options_alone"
 RETRIES = 2  # of a worker that dies
-
-
-def measure(
-    model: str, items: Sequence[NewsItem], forms: Sequence[Form], precision: Precision, store: Store, machine: Machine
-) -> pl.DataFrame:
-    """The model's rows of the question table (conditions closed_book, icl, options_alone); from the store if there.
-
-    Ray has to be running.
-    """
-    units = [Unit(model=model, item=item, form=form, precision=precision) for form in forms for item in items]
-    if missing := [unit for unit in units if not store.exists(unit.path)]:
-        profile = cost.profile(models.find(model).architecture, Training(), precision, machine)
-        weights.pull(models.find(model))
-        with progress.shown(f"asking {study.slug(model)}", len(missing)):
-            inference.on_worker(answer, profile, missing, profile, store, retries=RETRIES)
-    return pl.concat(store.read_table(unit.path) for unit in units)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,50 +37,58 @@ class Unit:
 
     model: str
     item: NewsItem
-    form: Form
+    form: str
     precision: Precision
 
     @property
     def path(self) -> str:
-        """Where its rows lie, by all that bears on them."""
-        mark = study.fingerprint(self.identity)[:12]
-        return f"{study.slug(self.model)}/{self.form}/{self.item.id}-{mark}.parquet"
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        return {
-            "model": study.revision(self.model),
+        """Where its rows are, by all that affects them."""
+        affects = {
+            "model": identity.revision(self.model),
             "precision": self.precision,
             "asking": chat.WORDINGS,
-            "item": [self.item.text, study.what_is_asked(self.item, (self.form,))],
+            "item": [self.item.text, questions.identify_item(self.form, self.item)],
         }
+        return f"{slug(self.model)}/{self.form}/{self.item.id}-{fingerprint(affects)[:12]}.parquet"
 
 
-def answer(units: Sequence[Unit], profile: Profile, store: Store) -> None:
-    """Asks the model what the store lacks; each unit is written as it comes. Runs in a worker."""
-    from engine import evaluate, scoring
+def measure(
+    model: str, items: Sequence[NewsItem], forms: Sequence[str], precision: Precision, store: Store, machine: Machine
+) -> pl.DataFrame:
+    """The model's rows of the question table (conditions closed_book, icl, options_alone); from the store if there.
 
-    found, precision = models.find(units[0].model), units[0].precision
-    limit = min(MAX_CONTEXT, found.architecture.max_context)
-    llm = evaluate.engine(str(weights.pull(found)), profile, precision, limit, None)
+    Ray has to be running.
+    """
+    units = [Unit(model=model, item=item, form=form, precision=precision) for form in forms for item in items]
+    if missing := [unit for unit in units if not store.exists(unit.path)]:
+        serving = placement.place_serving(catalogue.find(model).architecture, precision, machine)
+        weights.pull(catalogue.find(model))
+        with progress.shown(f"asking {slug(model)}", len(missing)):
+            run_on_worker(answer_units, serving, missing, serving, store, retries=RETRIES)
+    return pl.concat(store.read_table(unit.path) for unit in units)
+
+
+def answer_units(units: Sequence[Unit], serving: ServingPlacement, store: Store) -> None:
+    """Asks the model what the store does not have; each unit is written as it comes. Runs in a worker."""
+    from engine.evaluation import likelihood
+
+    model, precision = catalogue.find(units[0].model), units[0].precision
+    limit = min(settings.MAX_CONTEXT, model.architecture.max_context)
+    llm = likelihood.start(str(weights.pull(model)), serving, precision, limit, None)
     missing = {unit.path: unit for unit in units if not store.exists(unit.path)}
-    asked = {path: list(questions(llm.get_tokenizer(), unit.item, unit.form)) for path, unit in missing.items()}
-    work = [(evaluate.Answering(name=path), [one for _, one in pairs]) for path, pairs in asked.items()]
-    for path, answers in evaluate.evaluate(llm, work):
-        rows = [{**row, "condition": condition} for row, (condition, _) in zip(answers, asked[path], strict=True)]
-        store.write_table(path, pl.DataFrame(rows, schema=scoring.SCHEMA))
+    asked = {path: list(ask_unit(llm.get_tokenizer(), unit)) for path, unit in missing.items()}
+    work = [(likelihood.Answerer(name=path), one) for path, one in asked.items()]
+    for group in likelihood.answer_all(llm, work):
+        for path, rows in group.items():
+            store.write_table(path, marks.table(rows))
 
 
-def questions(tokenizer: Any, item: NewsItem, form: Form) -> Iterator[tuple[str, Ask]]:
-    """All that is asked about an item in one form, each with its condition."""
-    for condition in asking.CONDITIONS:
-        every = asking.ask_all(tokenizer, item, condition, (form,))
-        yield from ((condition, asked) for asked in every if asked.form == form)
-    if form == "choice":
-        yield from ((OPTIONS_ALONE, options_alone(tokenizer, item, n)) for n in range(len(item.questions)))
-
-
-def options_alone(tokenizer: Any, item: NewsItem, n: int) -> Asked:
-    """The options of the n-th question after a prompt without that question."""
-    hidden = replace(item.questions[n], text="")
-    return asking.ask(tokenizer, item, hidden, "closed_book", letters=False)
+def ask_unit(tokenizer: Any, unit: Unit) -> Iterator[Asked]:
+    """All that is asked about an item in one form, and of choices the options without their question."""
+    form = FORMS[unit.form]
+    for condition in questions.CONDITIONS:
+        yield from questions.ask(tokenizer, form, unit.item, condition)
+    if form is CHOICE:
+        hidden = [replace(question, text="") for question in unit.item.questions]
+        alone = questions.ask(tokenizer, form, unit.item, "closed_book", hidden)
+        yield from (replace(asked, condition=OPTIONS_ALONE) for asked in alone)

@@ -1,6 +1,6 @@
 """Does the wording of questions give their answers away? Rules that understand nothing, and near duplicates.
 
-Pure functions on the words of news; what models make of them is measured in `engine.checking`.
+Pure functions on the words of news; what models make of them is measured in `engine.authoring.untrained`.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any
 
 from rapidfuzz import fuzz, utils
 
-from engine.news import NewsItem
+from engine.news.items import NewsItem
 
 # Words that say nothing about the subject, and so do not count as shared.
 FUNCTION_WORDS = frozenset(

@@ -1,0 +1,1 @@
+"""Machines, which trials run when, and the Ray session. Knows nothing of the phases."""

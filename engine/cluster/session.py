@@ -1,4 +1,4 @@
-"""Ray for a job: the cluster that is there, or one of this machine for as long as the job runs."""
+"""Ray for a job: the cluster that is there, or one on this machine for as long as the job runs."""
 
 import logging
 import os
@@ -6,19 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-QUIET = {
-    # Two messages that Ray prints on every such job and that ask nothing of its user: Ray Data's actors take arguments
-    # from the object store, and idle workers of finished trials outnumber a laptop's cores.
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": "PYTHON worker processes have been started",
-    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "PYTHONWARNINGS": "ignore",
-}
+from engine import RAY_DEFAULTS
 
 
 @contextmanager
@@ -26,18 +14,40 @@ def running() -> Iterator[None]:
     """Connects to the cluster that RAY_ADDRESS or a submitted job names, else starts one on this machine's loopback.
 
     The dashboard runs in either case: without it Tune does not free the resources of trials that it stops.
-    Ray reads its environment when it is imported: what imports it is to be imported inside.
     """
     local = "RAY_ADDRESS" not in os.environ
-    # On loopback nobody else is there, and ray.init() would leave a token behind that changes what `ray start` does.
-    for name, value in (QUIET | ({"RAY_AUTH_MODE": "disabled"} if local else {})).items():
-        os.environ.setdefault(name, value)
+    if local:
+        # ray.init() would otherwise leave a token behind that changes what `ray start` does.
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     import ray
 
     options: dict[str, Any] = {"include_dashboard": True, "dashboard_host": "127.0.0.1"} if local else {}
-    env = {"env_vars": {k: os.environ[k] for k in QUIET}}
+    env = {"env_vars": {name: os.environ[name] for name in RAY_DEFAULTS}}
     ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=env, namespace="engram", **options)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def free_resources() -> dict[str, float]:
+    """What is free on the cluster now, by Ray's names."""
+    import ray
+
+    return dict(ray.available_resources())
+
+
+def largest_resources() -> dict[str, float]:
+    """The cluster's resources now, or as far as its autoscaler may grow it."""
+    import ray
+    from ray._private.state import state
+
+    now, most = ray.cluster_resources(), state.get_max_resources_from_cluster_config() or {}
+    return {kind: max(now.get(kind, 0.0), float(most.get(kind, 0.0))) for kind in now.keys() | most.keys()}
+
+
+def log_folder() -> str:
+    """Where Ray keeps the logs of its workers, on each machine of the cluster."""
+    from ray._private.worker import global_worker
+
+    return str(global_worker.node.get_logs_dir_path()) if global_worker.node else ""

@@ -2,7 +2,7 @@
 
     python jobs/harness.py qwen2.5-0.5b --adapter runs/newnews/trials/KEY/adapter
 
-The shipped questions of `engine.general` need neither.
+The shipped questions of `engine.news.general` need neither.
 """
 
 import json
@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from engine import hub, inference, models, weights
-from engine.cost import Device
+from engine import UserError
+from engine.cluster.machines import Device
+from engine.inference.settings import served_rank
+from engine.models import catalogue, hub, weights
 from engine.study import Precision
 
 TASKS = ("mmlu_pro", "gsm8k", "ifeval")
 
 
-class HarnessError(ValueError):
+class HarnessError(UserError):
     """The harness cannot be run here; the message says what to do."""
 
 
@@ -27,10 +29,10 @@ def command(
     model: str, adapter: str | None, tasks: Sequence[str], device: Device, precision: Precision, out: str
 ) -> list[str]:
     """The command line of the harness: vLLM on a GPU, transformers on a CPU (its vLLM backend knows no CPU)."""
-    folder = weights.pull(models.find(model))
+    folder = weights.pull(catalogue.find(model))
     arguments = {"pretrained": str(folder), "dtype": precision}
     if adapter and device == "gpu":
-        arguments |= {"lora_local_path": adapter, "max_lora_rank": str(inference.lora_rank(lora_rank(adapter)))}
+        arguments |= {"lora_local_path": adapter, "max_lora_rank": str(served_rank(lora_rank(adapter)))}
     elif adapter:
         arguments |= {"peft": adapter}
     backend = ["--model", "vllm"] if device == "gpu" else ["--model", "hf", "--device", "cpu"]

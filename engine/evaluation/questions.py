@@ -1,28 +1,31 @@
-"""What is asked of a model, apart from how it answers: the prompts and continuations of one question.
+"""What is asked of a model, form by form: which questions, as which prompts, how the answers are marked.
 
-Everything is asked closed-book and in context. A choice is asked twice over: what follows as an answer (the
-log-likelihood of each option's text), and which letter (for each rotation of the options, so that a liking for a letter
-cancels out). A pair of statements is a choice without a question; a task is answered freely, and marked here. The
-questions of general ability are asked closed-book only.
+A form is one object in this file, and a new form is one more. Everything about an item is asked closed-book and with
+the news in context (ICL); the questions of general ability have nothing to do with any news and are asked once.
 """
 
-import math
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal
 
-from engine import chat, general, references
-from engine.news import NewsItem, Question, Task
-from engine.study import FORMS, Form
+from engine.evaluation import marks
+from engine.evaluation.marks import Row
+from engine.inference import chat
+from engine.news import general, references
+from engine.news.items import NewsItem, Question, Statements, Task
 
 Condition = Literal["closed_book", "icl"]
 CONDITIONS: tuple[Condition, ...] = ("closed_book", "icl")
+Subject = Question | Statements | Task
+
+
+# ---- what one request answers ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Option:
-    """The text of one option as a continuation of `prompt` (token ids of both)."""
+    """One text as a continuation of `prompt` (token ids of both); answered by the log-probability of each token."""
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
@@ -30,81 +33,62 @@ class Option:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Letters:
-    """One rotation: `letters[i]` is the token of the letter at which `order[i]`, an option, stands."""
+    """Which of these tokens follows `prompt`? Answered by the log-probability of each."""
 
     prompt: tuple[int, ...]
     letters: tuple[int, ...]
-    order: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """What the model itself says after `prompt`; answered by a text."""
+
+    prompt: tuple[int, ...]
+
+
+Part = Option | Letters | Reply
+Answer = Any  # a list of log-probabilities for Option and Letters, a text for Reply
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Form:
+    """A form of questions.
+
+    `subjects`: what is asked about an item. `parts`: the requests that ask one of them, given a tokenizer and the news
+    in front of it or None. `mark`: its fields of a row, from the answers to its parts. `identity`: all of it that
+    affects a score, as plain data. `about_news`: False for what is asked once, without any item.
+    """
+
+    name: str
+    subjects: Callable[[NewsItem], Sequence[Any]]
+    parts: Callable[[Any, str | None, Any], tuple[Part, ...]]
+    mark: Callable[[Any, Sequence[Answer]], Row]
+    identity: Callable[[Any], Any]
+    about_news: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """A choice under a condition, ready to be put to any model that shares the tokenizer."""
+    """One question in one form under a condition, ready for any model that shares the tokenizer."""
 
     item: str
-    question: Question
-    condition: Condition
-    options: tuple[Option, ...]
-    rotations: tuple[Letters, ...] = ()
-    form: Form = "choice"
+    form: Form
+    subject: Any
+    condition: str
+    parts: tuple[Part, ...]
+
+    def row(self, answers: Sequence[Answer]) -> Row:
+        """Its row of the question table, from the answers to its parts."""
+        about = {"item": self.item, "question": self.subject.id, "kind": getattr(self.subject, "kind", None)}
+        return about | {"form": self.form.name, "condition": self.condition} | self.form.mark(self.subject, answers)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AskedTask:
-    """A task under a condition; `prompt` in token ids."""
-
-    item: str
-    task: Task
-    condition: Condition
-    prompt: tuple[int, ...]
-    form: Form = "task"
+# ---- how a form asks -------------------------------------------------------------------------------------------------
 
 
-Ask = Asked | AskedTask
-
-
-def ask_all(tokenizer: Any, item: NewsItem, condition: Condition, forms: Sequence[Form] = FORMS) -> Iterator[Ask]:
-    """All that is asked about an item under a condition in these forms; "letter" adds rotations to the choices."""
-    for question in item.questions:
-        yield ask(tokenizer, item, question, condition, letters="letter" in forms)
-    if "held_out" in forms:
-        asked = (ask(tokenizer, item, q, condition, letters=False) for q in references.held_out(item))
-        yield from (replace(one, form="held_out") for one in asked)
-    if "statement" in forms:
-        yield from (ask_statements(tokenizer, item, n, condition) for n in range(len(item.statements)))
-    if "task" in forms and item.task:
-        news = item.text if condition == "icl" else None
-        prompt = tuple(chat.prompt_ids(tokenizer, chat.with_news(news, item.task.text)))
-        yield AskedTask(item=item.id, task=item.task, condition=condition, prompt=prompt)
-
-
-def ask_general(tokenizer: Any) -> Iterator[Asked]:
-    """The questions that have nothing to do with any news; `item` tells their kind."""
-    for kind, question in general.load():
-        options = continuations(tokenizer, None, short(question), question.options)
-        yield Asked(item=kind, question=question, condition="closed_book", options=options, form="general")
-
-
-def ask(tokenizer: Any, item: NewsItem, question: Question, condition: Condition, letters: bool = True) -> Asked:
-    """The question's prompts under a condition, for the letters too unless `letters` is false."""
-    news = item.text if condition == "icl" else None
-    options = continuations(tokenizer, news, short(question), question.options)
-    rotations = tuple(rotation(tokenizer, news, question, k) for k in range(len(question.options) * letters))
-    return Asked(item=item.id, question=question, condition=condition, options=options, rotations=rotations)
-
-
-def ask_statements(tokenizer: Any, item: NewsItem, n: int, condition: Condition) -> Asked:
-    """The n-th pair of statements: which would the model sooner write as a true sentence?"""
-    pair = item.statements[n]
-    news = item.text if condition == "icl" else None
-    question = Question(id=pair.id, text=chat.ASK_STATEMENT, options=(pair.true, pair.false), answer=0)
-    options = continuations(tokenizer, news, question.text, question.options)
-    return Asked(item=item.id, question=question, condition=condition, options=options, form="statement")
-
-
-def short(question: Question) -> str:
-    """The question as it is put where its options are scored as answers."""
-    return chat.ASK_SHORT.format(question=question.text).strip()
+def short_answers(tokenizer: Any, news: str | None, question: Question) -> tuple[Option, ...]:
+    """Each option as a short answer to the question."""
+    return continuations(tokenizer, news, chat.ASK_SHORT.format(question=question.text).strip(), question.options)
 
 
 def continuations(tokenizer: Any, news: str | None, user: str, answers: Sequence[str]) -> tuple[Option, ...]:
@@ -113,85 +97,121 @@ def continuations(tokenizer: Any, news: str | None, user: str, answers: Sequence
     return tuple(Option(prompt=prompt, answer=tuple(chat.answer_ids(tokenizer, a))) for a in answers)
 
 
+def rotations(tokenizer: Any, news: str | None, question: Question) -> tuple[Letters, ...]:
+    """The question with lettered options, once for each rotation of the options."""
+    return tuple(rotation(tokenizer, news, question, k) for k in range(len(question.options)))
+
+
 def rotation(tokenizer: Any, news: str | None, question: Question, k: int) -> Letters:
-    """The k-th rotation of the options as a letter question."""
+    """The k-th rotation."""
     text, order = chat.letter_question(question.text, question.options, k)
     letters = [chat.answer_ids(tokenizer, letter)[0] for letter in chat.LETTERS[: len(order)]]
     prompt = chat.prompt_ids(tokenizer, chat.with_news(news, text))
-    return Letters(prompt=tuple(prompt), letters=tuple(letters), order=tuple(order))
+    return Letters(prompt=tuple(prompt), letters=tuple(letters))
 
 
-def score(asked: Asked, options: Sequence[Sequence[float]], letters: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """One row of the question table, for a choice or a pair of statements.
-
-    `options`: log-probabilities (nats) of each option's tokens; `letters`: of each rotation's letters, in their places.
-    The chosen option has the highest log-likelihood a character; `p_correct` is the right option's share of the
-    options' whole likelihoods; `nll_correct` its nats a token; the chosen letter has the highest mean probability.
-    """
-    question, right = asked.question, asked.question.answer
-    whole = [math.fsum(o) for o in options]
-    per_character = [ll / len(text) for ll, text in zip(whole, question.options, strict=True)]
-    by_letter = mean_by_option(asked.rotations, letters) if asked.rotations else None
-    return {
-        "item": asked.item,
-        "question": question.id,
-        "form": asked.form,
-        "condition": asked.condition,
-        "correct": per_character.index(max(per_character)) == right,
-        "correct_letter": by_letter.index(max(by_letter)) == right if by_letter else None,
-        "p_correct": share(whole, right),
-        "nll_correct": -whole[right] / len(options[right]),
-        "answer": right,
-        "option_logprobs": whole,
-        "option_tokens": [len(o) for o in options],
-        "letter_probabilities": by_letter,
-        "reply": None,
-    }
+def true_sentences(tokenizer: Any, news: str | None, pair: Statements) -> tuple[Option, ...]:
+    """Both statements: which is the model more likely to write as a true sentence?"""
+    return continuations(tokenizer, news, chat.ASK_STATEMENT, (pair.true, pair.false))
 
 
-def mark(asked: AskedTask, reply: str) -> dict[str, Any]:
-    """One row of the question table, for a task; what only choices have is empty."""
-    empty = ("correct_letter", "p_correct", "nll_correct", "answer", "option_logprobs", "option_tokens")
-    return {
-        "item": asked.item,
-        "question": asked.task.id,
-        "form": asked.form,
-        "condition": asked.condition,
-        "correct": is_accepted(reply, asked.task.answers),
-        **dict.fromkeys((*empty, "letter_probabilities")),
-        "reply": reply,
-    }
+def free_reply(tokenizer: Any, news: str | None, task: Task) -> tuple[Reply, ...]:
+    """The task, to be answered freely."""
+    return (Reply(prompt=tuple(chat.prompt_ids(tokenizer, chat.with_news(news, task.text)))),)
 
 
-def is_accepted(reply: str, answers: Sequence[str]) -> bool:
-    """Is the reply's first line an accepted answer, or a sentence that ends with one and holds no other number?
-
-    Case, articles and punctuation around words do not count.
-    """
-    line = plain(next((line for line in reply.splitlines() if line.strip()), ""))
-    return any(
-        (line == answer and line != "")
-        or (answer != "" and line.endswith(f" {answer}") and not re.search(r"\d", line.removesuffix(answer)))
-        for answer in map(plain, answers)
-    )
+# ---- how a form marks, and what identifies it ------------------------------------------------------------------------
 
 
-def plain(text: str) -> str:
-    """The words of a text in lower case without articles, and without punctuation at their ends."""
-    words = [word for word in (w.strip(".,;:!?\"'“”‘’()*`") for w in text.casefold().split()) if word]
-    return " ".join([word for word in words if word not in ("a", "an", "the")] or words)
+def mark_choice(question: Question, answers: Sequence[Answer]) -> Row:
+    return marks.mark_options(question.options, question.answer, answers)
 
 
-def mean_by_option(rotations: Sequence[Letters], letters: Sequence[Sequence[float]]) -> list[float]:
-    """Mean over the rotations of each option's share among the letters."""
-    totals = [0.0] * len(rotations[0].order)
-    for turned, logprobs in zip(rotations, letters, strict=True):
-        for place, option in enumerate(turned.order):
-            totals[option] += share(logprobs, place) / len(rotations)
-    return totals
+def mark_letters(question: Question, answers: Sequence[Answer]) -> Row:
+    orders = [chat.rotate(len(question.options), k) for k in range(len(question.options))]
+    return marks.mark_letters(orders, question.answer, answers)
 
 
-def share(logs: Sequence[float], i: int) -> float:
-    """exp(logs[i]) as a share of the sum of all exp(logs)."""
-    top = max(logs)
-    return math.exp(logs[i] - top) / math.fsum(math.exp(x - top) for x in logs)
+def mark_pair(pair: Statements, answers: Sequence[Answer]) -> Row:
+    return marks.mark_options((pair.true, pair.false), 0, answers)
+
+
+def mark_task(task: Task, answers: Sequence[Answer]) -> Row:
+    [reply] = answers
+    return marks.mark_reply(task.answers, reply)
+
+
+def identify_question(question: Question) -> Any:
+    return [question.text, list(question.options), question.answer]
+
+
+# ---- the forms -------------------------------------------------------------------------------------------------------
+
+CHOICE = Form(  # what follows as an answer?
+    name="choice",
+    subjects=lambda item: item.questions,
+    parts=short_answers,
+    mark=mark_choice,
+    identity=identify_question,
+)
+LETTER = replace(CHOICE, name="letter", parts=rotations, mark=mark_letters)  # the choices again, by letter
+HELD_OUT = replace(CHOICE, name="held_out", subjects=references.held_out)  # choices made from an item's reference
+STATEMENT = Form(
+    name="statement",
+    subjects=lambda item: item.statements,
+    parts=true_sentences,
+    mark=mark_pair,
+    identity=lambda pair: [pair.true, pair.false],
+)
+TASK = Form(
+    name="task",
+    subjects=lambda item: [item.task] if item.task else [],
+    parts=free_reply,
+    mark=mark_task,
+    identity=lambda task: [task.text, list(task.answers)],
+)
+GENERAL = replace(CHOICE, name="general", subjects=lambda _: general.load(), about_news=False)
+
+# In the order in which they are asked.
+FORMS: dict[str, Form] = {form.name: form for form in (CHOICE, LETTER, HELD_OUT, STATEMENT, TASK, GENERAL)}
+NO_ITEM = NewsItem(id="", domain="", text="", questions=())
+
+
+def ask(
+    tokenizer: Any, form: Form, item: NewsItem, condition: Condition, subjects: Sequence[Any] | None = None
+) -> Iterator[Asked]:
+    """All that is asked about an item in a form under a condition; of `subjects` only, where they are given."""
+    news = item.text if condition == "icl" and form.about_news else None
+    for subject in form.subjects(item) if subjects is None else subjects:
+        parts = form.parts(tokenizer, news, subject)
+        name = item.id if form.about_news else subject.kind
+        yield Asked(item=name, form=form, subject=subject, condition=condition, parts=parts)
+
+
+def ask_all(tokenizer: Any, items: Sequence[NewsItem], names: Sequence[str]) -> Iterator[Asked]:
+    """All that is asked about items in the named forms; questions about one item are together, for the prefix cache."""
+    forms = [form for form in FORMS.values() if form.name in names]
+    for item in items:
+        for condition in CONDITIONS:
+            for form in forms:
+                if form.about_news:
+                    yield from ask(tokenizer, form, item, condition)
+    for form in forms:
+        if not form.about_news:
+            yield from ask(tokenizer, form, NO_ITEM, "closed_book")
+
+
+def identify(items: Sequence[NewsItem], names: Sequence[str]) -> dict[str, Any]:
+    """Everything that is asked in the named forms, by form and item, as plain data."""
+    asked: dict[str, Any] = {}
+    for form in (FORMS[name] for name in FORMS if name in names):
+        about = items if form.about_news else (NO_ITEM,)
+        asked[form.name] = {item.id: identify_item(form.name, item) for item in about}
+    return asked
+
+
+@cache
+def identify_item(name: str, item: NewsItem) -> dict[str, Any]:
+    """What is asked about one item in one form."""
+    form = FORMS[name]
+    return {subject.id: form.identity(subject) for subject in form.subjects(item)}

@@ -1,97 +1,88 @@
-"""Scores of trials: which questions are put to which model, and where the answers are written."""
+"""Scores of trials on one engine: which questions go to which model, and where the answers are kept."""
 
 import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
 
-import polars as pl
+from vllm import LLM
 
-from engine import asking, evaluate, models, weights
-from engine.asking import Ask
-from engine.evaluate import Answering
-from engine.plan import Planned
-from engine.store import Store
-
-# What no question of a table was asked in is empty, but has its type, so that tables of all trials fit together.
-SCHEMA: dict[str, Any] = {
-    "item": pl.String,
-    "question": pl.String,
-    "form": pl.String,
-    "condition": pl.String,
-    "correct": pl.Boolean,
-    "correct_letter": pl.Boolean,
-    "p_correct": pl.Float64,
-    "nll_correct": pl.Float64,
-    "answer": pl.Int64,
-    "option_logprobs": pl.List(pl.Float64),
-    "option_tokens": pl.List(pl.Int64),
-    "letter_probabilities": pl.List(pl.Float64),
-    "reply": pl.String,
-}
+from engine.evaluation import likelihood, marks, questions
+from engine.evaluation.likelihood import Answerer, Work
+from engine.evaluation.marks import Row
+from engine.evaluation.questions import Asked
+from engine.inference import settings
+from engine.models import catalogue, weights
+from engine.storage.ledger import Ledger, name_untrained
+from engine.storage.records import Planned, Scored
 
 
-def score_adapters(group: Sequence[Planned], store: Store, max_context: int) -> None:
-    """On one engine: the base model before training, on its trials' news, and each trial's adapter after it."""
-    todo = [p for p in group if not store.exists(f"{p.path}/result.json")]
+def score_adapters(group: Sequence[Planned], ledger: Ledger) -> None:
+    """On one engine: the base model before training, then each trial's adapter."""
+    todo = [p for p in group if not ledger.is_done(p.trial.key)]
     if not todo:
         return
-    folder = str(weights.pull(models.find(group[0].trial.trainee)))
-    rank = max(p.trial.training.lora_rank for p in group)
-    llm = evaluate.engine(folder, group[0].profile, group[0].trial.precision, max_context, rank)
-    tokenizer = llm.get_tokenizer()
-    score_before(llm, todo, store)
+    llm = start(todo[0], base_folder(todo[0]), max(p.trial.training.lora_rank for p in todo))
+    score_base(llm, todo, ledger)
     with tempfile.TemporaryDirectory() as scratch:
-        adapters = {p.trial.key: store.local_folder(f"{p.path}/adapter", scratch) for p in todo}
-        work = [(Answering(name=p.trial.key, adapter=adapters[p.trial.key]), questions(tokenizer, p)) for p in todo]
-        evaluate.probe(llm, work[0][1][0], [who for who, _ in work])
-        score_after(llm, work, store)
+        models = [Answerer(name=p.trial.key, adapter=ledger.weights(p.trial, scratch)) for p in todo]
+        work = [(model, ask(llm, p)) for model, p in zip(models, todo, strict=True)]
+        likelihood.probe(llm, work[0][1][0], models)
+        score_trained(llm, work, todo, ledger)
 
 
-def score_full(group: Sequence[Planned], store: Store, max_context: int) -> None:
-    """One trial with full weights, on an engine of its own: swapping weights in a running one goes wrong silently."""
-    [trial] = group
+def score_full(p: Planned, ledger: Ledger) -> None:
+    """One trial with full weights, on an engine of its own: to swap weights in a running one goes wrong silently."""
     with tempfile.TemporaryDirectory() as scratch:
-        folder = store.local_folder(f"{trial.path}/model", scratch)
-        llm = evaluate.engine(folder, trial.profile, trial.trial.precision, max_context, None)
-        score_after(llm, [(Answering(name=trial.trial.key), questions(llm.get_tokenizer(), trial))], store)
+        llm = start(p, ledger.weights(p.trial, scratch), None)
+        score_trained(llm, [(Answerer(name=p.trial.key), ask(llm, p))], [p], ledger)
 
 
-def score_untrained(group: Sequence[Planned], store: Store, max_context: int) -> None:
+def score_untrained(group: Sequence[Planned], ledger: Ledger) -> None:
     """The base model alone, where only full fine-tunes follow."""
-    todo = [p for p in group if not store.exists(f"{p.before}/before.json")]
-    if todo:
-        folder = str(weights.pull(models.find(group[0].trial.trainee)))
-        llm = evaluate.engine(folder, group[0].profile, group[0].trial.precision, max_context, None)
-        score_before(llm, todo, store)
+    if any(not ledger.has_untrained(p.identity) for p in group):
+        score_base(start(group[0], base_folder(group[0]), None), group, ledger)
 
 
-def questions(tokenizer: Any, p: Planned) -> list[Ask]:
-    """All that a trial's model is asked; what is asked about one item lies together."""
-    pairs = [(item, condition) for item in p.items for condition in asking.CONDITIONS]
-    asked = [a for item, condition in pairs for a in asking.ask_all(tokenizer, item, condition, p.trial.forms)]
-    return asked + (list(asking.ask_general(tokenizer)) if "general" in p.trial.forms else [])
+def start(p: Planned, folder: str, rank: int | None) -> LLM:
+    """An engine for trials like this one."""
+    limit = min(settings.MAX_CONTEXT, catalogue.find(p.trial.trainee).architecture.max_context)
+    return likelihood.start(folder, p.serving, p.trial.precision, limit, rank)
 
 
-def score_before(llm: Any, todo: Sequence[Planned], store: Store) -> None:
-    """Scores of the untrained model, once a domain."""
-    domains = {p.before: p for p in todo if not store.exists(f"{p.before}/before.json")}
-    for path, p in domains.items():
-        rows = dict(evaluate.evaluate(llm, [(Answering(name="base"), questions(llm.get_tokenizer(), p))]))["base"]
-        store.write_table(f"{path}/questions.parquet", pl.DataFrame(rows, schema=SCHEMA))
-        store.write_json(f"{path}/before.json", {"trainee": p.identity["trainee"], "domain": p.trial.domain})
+def base_folder(p: Planned) -> str:
+    """The untrained weights, on this machine."""
+    return str(weights.pull(catalogue.find(p.trial.trainee)))
 
 
-def score_after(llm: Any, work: evaluate.Work, store: Store) -> None:
-    """Scores of the trained models, each written as it comes; result.json last: the trial is done."""
+def ask(llm: LLM, p: Planned) -> list[Asked]:
+    """All that a trial's model is asked."""
+    return list(questions.ask_all(llm.get_tokenizer(), p.items, p.trial.forms))
+
+
+def score_base(llm: LLM, group: Sequence[Planned], ledger: Ledger) -> None:
+    """Scores of the untrained model, once for all trials that ask it the same."""
+    missing = {name_untrained(p.identity): p for p in group if not ledger.has_untrained(p.identity)}
+    for p in missing.values():
+        [rows] = likelihood.answer_all(llm, [(Answerer(name="base"), ask(llm, p))])
+        ledger.mark_untrained(p, marks.table(rows["base"]))
+
+
+def score_trained(llm: LLM, work: Work, trials: Sequence[Planned], ledger: Ledger) -> None:
+    """Scores of the trained models, kept group by group; the seconds of a group are shared out by tokens."""
+    parallel = {p.trial.key: p.serving.tensor_parallel for p in trials}
+    tokens = {model.name: likelihood.n_tokens(asked) for model, asked in work}
     began = time.monotonic()
-    for key, rows in evaluate.evaluate(llm, work):
-        store.write_table(f"trials/{key}/questions.parquet", pl.DataFrame(rows, schema=SCHEMA))
-        shared = (time.monotonic() - began) / len(work)
-        store.write_json(f"trials/{key}/result.json", {"evaluate_seconds": shared, **summary(rows)})
+    for group in likelihood.answer_all(llm, work):
+        seconds = (time.monotonic() - began) / sum(tokens[key] for key in group)
+        for key, rows in group.items():
+            record = Scored(evaluate_seconds=seconds * tokens[key], tensor_parallel=parallel[key], **accuracies(rows))
+            ledger.mark_done(key, marks.table(rows), record)
+        began = time.monotonic()
 
 
-def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Accuracy by condition, for a reader of the file; the tables are made from the questions."""
-    by = {c: [r["correct"] for r in rows if r["condition"] == c and r["form"] == "choice"] for c in asking.CONDITIONS}
-    return {f"accuracy_{c}": sum(right) / len(right) for c, right in by.items()}
+def accuracies(rows: Sequence[Row]) -> dict[str, Any]:
+    """Accuracy by condition, for a reader of the file; the results table is made from the questions."""
+    choices = [row for row in rows if row["form"] == questions.CHOICE.name]
+    by = {c: [row["correct"] for row in choices if row["condition"] == c] for c in questions.CONDITIONS}
+    return {f"accuracy_{c}": sum(correct) / len(correct) for c, correct in by.items()}

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Message = dict[str, str]
-
 # What stands in front of a user's turn when the news is in context: in ICL, in the prefix arms and in self-play.
 WITH_NEWS = "{news}\n\n{user}"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -19,6 +17,15 @@ ASK_LETTER = "{question}\n\n{options}\n\nAnswer with the letter of the right opt
 ASK_STATEMENT = "Write one true sentence."
 # All wordings that bear on an answer, by what they are for: part of the identity of whatever was asked.
 WORDINGS = {"with_news": WITH_NEWS, "short": ASK_SHORT, "letter": ASK_LETTER, "statement": ASK_STATEMENT}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Element:
+    """A replay element: a conversation that a model is trained on. `news` is in front of it, unless that is None."""
+
+    user: str
+    assistant: str
+    news: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,9 +41,14 @@ def with_news(news: str | None, user: str) -> str:
     return WITH_NEWS.format(news=news, user=user) if news else user
 
 
+def rotate(n: int, rotation: int) -> list[int]:
+    """Which of n options is at each letter of a rotation."""
+    return [(i + rotation) % n for i in range(n)]
+
+
 def letter_question(question: str, options: Sequence[str], rotation: int) -> tuple[str, list[int]]:
-    """The question with lettered options, rotated; the second value tells which option stands at each letter."""
-    order = [(i + rotation) % len(options) for i in range(len(options))]
+    """The question with lettered options, rotated; the second value says which option is at each letter."""
+    order = rotate(len(options), rotation)
     lines = "\n".join(f"{LETTERS[place]}. {options[option]}" for place, option in enumerate(order))
     return ASK_LETTER.format(question=question, options=lines), order
 
@@ -57,11 +69,12 @@ def answer_ids(tokenizer: Any, answer: str) -> list[int]:
     return list(tokenizer.encode(answer, add_special_tokens=False))
 
 
-def encode(tokenizer: Any, user: str, assistant: str, news: str | None = None, learn_news: bool = False) -> Encoded:
+def encode(tokenizer: Any, element: Element, learn_news: bool = False) -> Encoded:
     """One replay element as tokens; loss on the answer and its end of turn, and on the news if `learn_news`."""
-    prompt = prompt_ids(tokenizer, with_news(news, user))
-    answer = [*answer_ids(tokenizer, assistant), tokenizer.eos_token_id]
-    learned = news_tokens(tokenizer, with_news(news, user), news) if news and learn_news else set()
+    user = with_news(element.news, element.user)
+    prompt = prompt_ids(tokenizer, user)
+    answer = [*answer_ids(tokenizer, element.assistant), tokenizer.eos_token_id]
+    learned = news_tokens(tokenizer, user, element.news) if element.news and learn_news else set()
     return Encoded(ids=prompt + answer, loss=[i in learned for i in range(len(prompt))] + [True] * len(answer))
 
 

@@ -1,0 +1,1 @@
+"""The known models: shape, arithmetic (parameters, operations, bytes), where their weights come from."""

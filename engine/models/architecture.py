@@ -1,6 +1,6 @@
 """A decoder's shape, and the parameter counts that follow from it.
 
-    from engine.architecture import Architecture, n_params
+    from engine.models.architecture import Architecture, n_params
     n_params(Architecture.from_config(json.load(open("config.json")), "config.json"))
 
 Counts are exact and need no weights, so that a study can be priced before anything is downloaded.
@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from engine import UserError
+
 Family = Literal["qwen2", "llama"]
 
 
-class ModelError(RuntimeError):
+class ModelError(UserError):
     """A model that cannot be found, read, verified or brought here. The message is one line for the user."""
 
 

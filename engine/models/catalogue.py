@@ -1,9 +1,9 @@
 """The known models, and where the weights of each come from.
 
-    from engine.models import find
+    from engine.models.catalogue import find
     find("qwen2.5-0.5b").architecture.n_layers        # 24
 
-`engine.weights` brings the weights to this machine; `python jobs/models.py list` shows what there is.
+`engine.models.weights` brings the weights to this machine; `python jobs/models.py list` shows what there is.
 """
 
 import difflib
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from engine import hub
-from engine.architecture import Architecture, ModelError
+from engine.models import hub
+from engine.models.architecture import Architecture, ModelError
 
 TokenizerRules = Literal["qwen2", "smollm"]
 
@@ -66,7 +66,7 @@ CONVERSION = 1
 class Model:
     """A model and where its weights come from. `find(model.name)` gives the same model again.
 
-    `revision` pins the weights; it is None for a folder, whose content decides: ask `engine.weights.revision`.
+    `revision` pins the weights; it is None for a folder, whose content decides: ask `engine.models.weights.revision`.
     """
 
     name: str

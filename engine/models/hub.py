@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.architecture import ModelError
+from engine.models.architecture import ModelError
 
 # No *.bin, *.pt or other pickles: loading one can run code.
 WANTED = ("*.safetensors", "*.json", "*.jinja", "merges.txt", "tokenizer.model")

@@ -1,7 +1,7 @@
 """The weights of a model on this machine: fetched, verified, converted once, and found again.
 
-    from engine.models import find
-    from engine.weights import pull
+    from engine.models.catalogue import find
+    from engine.models.weights import pull
     folder = pull(find("smollm2-135m"))        # safetensors, tokenizer with chat template, settings
 
 The cache is $ENGRAM_CACHE or ~/.cache/engram, one folder a model and revision. A folder there is whole: it is made
@@ -17,9 +17,9 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-from engine import hub
-from engine.architecture import Architecture, ModelError
-from engine.models import REGISTRY_NAMES, Folder, Hub, Model, Part, Registry, TokenizerRules
+from engine.models import hub
+from engine.models.architecture import Architecture, ModelError
+from engine.models.catalogue import REGISTRY_NAMES, Folder, Hub, Model, Part, Registry, TokenizerRules
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""News items and their questions: format, validation, questions of general ability, references, what ships."""

@@ -9,6 +9,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+from engine import UserError
+
 DOMAINS = ("mathematics", "coding", "discoveries", "leaderboards", "events")
 
 # What a question needs: a stated fact; the rule on a new case; a second fact or common knowledge; ruling out.
@@ -33,7 +35,7 @@ _SHORT.maxstring = _SHORT.maxother = 80
 _Fault = tuple[int, str]  # line number from 1, message
 
 
-class NewsError(ValueError):
+class NewsError(UserError):
     """News that cannot be used. The message has one fault a line: `file:line: what: value; what to do`."""
 
 
@@ -58,7 +60,7 @@ def refuse(path: NewsPath, faults: Iterable[_Fault]) -> None:
 
 
 def _source(path: NewsPath) -> Traversable:
-    return files("engine") / "data" / "news.jsonl" if path is None else Path(path)
+    return files("engine.news") / "shipped" / "news.jsonl" if path is None else Path(path)
 
 
 def _read(source: Traversable) -> str:

@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.news_format import DOMAINS as DOMAINS
-from engine.news_format import KINDS as KINDS
-from engine.news_format import NewsError as NewsError
-from engine.news_format import NewsPath, read_records, refuse
+from engine.news.format import DOMAINS as DOMAINS
+from engine.news.format import KINDS as KINDS
+from engine.news.format import NewsError as NewsError
+from engine.news.format import NewsPath, read_records, refuse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,7 +12,8 @@ from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
-from engine.news import DOMAINS
+from engine import UserError
+from engine.news.items import DOMAINS
 from engine.study import Sampling, Study, Training, grid
 
 PROTOCOLS = ("naive", "paraphrase", "implication", "self_qa")
@@ -31,7 +32,7 @@ def quickstart() -> Study:
     )
     arms = cells(domains=["events", "discoveries"], protocols=PROTOCOLS)
     shadow = cells(domains=["events"], protocols=["implication"], context_modes=["prefix"])
-    plain = str(files("engine") / "data" / "quickstart.jsonl")  # a model of this size answers few of the others
+    plain = str(files("engine.news") / "shipped" / "quickstart.jsonl")  # a model of this size answers few of the others
     return Study(name="quickstart", trials=arms + shadow, news=plain)
 
 
@@ -67,13 +68,11 @@ STUDIES: dict[str, Callable[[], Study]] = {"quickstart": quickstart, "qwen-small
 
 
 def load(name: str) -> Study:
-    """A shipped study by name, or a user's own as `file.py:function`. Raises ValueError that says what is wrong."""
+    """A shipped study by name, or a user's own as `file.py:function`. Raises UserError that says what is wrong."""
     if ".py:" in name:
         return own(*name.rsplit(":", 1))
     if name not in STUDIES:
-        raise ValueError(
-            f"unknown study {name!r}; known: {', '.join(STUDIES)}, or a file of your own: my_study.py:name"
-        )
+        raise UserError(f"unknown study {name!r}; known: {', '.join(STUDIES)}, or a file of your own: my_study.py:name")
     return STUDIES[name]()
 
 
@@ -81,7 +80,7 @@ def own(file: str, function: str) -> Study:
     """Runs a user's file, which may also register protocols, and calls the function in it."""
     path = Path(file).resolve()
     if not path.is_file():
-        raise ValueError(f"no study file {file!r}")
+        raise UserError(f"no study file {file!r}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec
     assert spec.loader
@@ -89,5 +88,5 @@ def own(file: str, function: str) -> Study:
     spec.loader.exec_module(module)
     study = getattr(module, function, lambda: None)()
     if not isinstance(study, Study):
-        raise ValueError(f"{file}: {function!r} is not a function that returns a Study")
+        raise UserError(f"{file}: {function!r} is not a function that returns a Study")
     return replace(study, news=study.news and str((path.parent / study.news).resolve()))

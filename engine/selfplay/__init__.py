@@ -1,0 +1,1 @@
+"""The first phase: generators write replay elements about the news, into pools."""

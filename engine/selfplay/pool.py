@@ -1,24 +1,23 @@
 """Pools: the draws that a generator has written, and the replay elements in them.
 
-A draw is one run of a protocol's script on one item: a row of a shard. Draws are numbered, so that a pool grows by its
-missing draws only, and the first elements of an item are the same however far it has grown: budgets are nested.
+A draw is one run of a protocol's script on one item. Draws are numbered, so that a pool grows by its missing draws
+only, and the first elements of an item are the same however far it has grown: budgets are nested.
 """
 
 import json
-import uuid
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
-from engine.news import NewsItem
-from engine.protocols import Draft, Element, Protocol, distinct
-from engine.store import Store, concat
+from engine.inference.chat import Element
+from engine.news.items import NewsItem
+from engine.selfplay.protocols import Draft, Protocol, distinct
+from engine.storage.ledger import Ledger
 
-SCHEMA: dict[str, Any] = {
+DRAWS: dict[str, Any] = {
     "item": pl.String,
     "draw": pl.Int64,
     "elements": pl.List(pl.Struct({"user": pl.String, "assistant": pl.String})),
@@ -27,6 +26,8 @@ SCHEMA: dict[str, Any] = {
     "prompt_tokens": pl.Int64,
     "new_tokens": pl.Int64,
 }
+# The kept elements of each item in the order in which a budget takes them, and the number of the draw that gave each.
+ELEMENTS: dict[str, Any] = {"item": pl.String, "user": pl.String, "assistant": pl.String, "draw": pl.Int64}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,17 +42,13 @@ class Draw:
     new_tokens: int = 0
 
 
-class PoolTooSmall(Exception):
-    """A generator yielded too few elements for an item; the message shows what came."""
-
-
-def write_draws(store: Store, pool: str, draws: Sequence[Draw]) -> None:
-    """Adds a shard to the pool."""
+def draws_table(draws: Sequence[Draw]) -> pl.DataFrame:
+    """Draws as rows of a shard."""
     rows = [
         {
             "item": d.item,
             "draw": d.number,
-            "elements": [asdict(e) for e in d.draft.elements],
+            "elements": [{"user": e.user, "assistant": e.assistant} for e in d.draft.elements],
             "dropped": json.dumps(d.draft.dropped),
             "completions": d.completions,
             "prompt_tokens": d.prompt_tokens,
@@ -59,19 +56,19 @@ def write_draws(store: Store, pool: str, draws: Sequence[Draw]) -> None:
         }
         for d in draws
     ]
-    store.write_table(f"pools/{pool}/draws-{uuid.uuid4().hex}.parquet", pl.DataFrame(rows, schema=SCHEMA))
+    return pl.DataFrame(rows, schema=DRAWS)
 
 
-def read_table(store: Store, pool: str) -> pl.DataFrame:
+def read_table(ledger: Ledger, pool: str) -> pl.DataFrame:
     """All draws of a pool, ordered by item and number."""
-    table = concat(store.read_table(path) for path in store.list(f"pools/{pool}/draws-*.parquet"))
-    return table.sort("item", "draw") if table.height else pl.DataFrame(schema=SCHEMA)
+    table = ledger.draws(pool)
+    return table.sort("item", "draw") if table.height else pl.DataFrame(schema=DRAWS)
 
 
-def read_draws(store: Store, pool: str) -> dict[str, list[Draw]]:
+def read_draws(ledger: Ledger, pool: str) -> dict[str, list[Draw]]:
     """All draws of a pool by item, in the order of their numbers."""
     draws: dict[str, list[Draw]] = {}
-    for row in read_table(store, pool).iter_rows(named=True):
+    for row in read_table(ledger, pool).iter_rows(named=True):
         draft = Draft(elements=[Element(**e) for e in row["elements"]], dropped=Counter(json.loads(row["dropped"])))
         draw = Draw(
             item=row["item"],
@@ -85,53 +82,63 @@ def read_draws(store: Store, pool: str) -> dict[str, list[Draw]]:
     return draws
 
 
-def elements_of(draws: Sequence[Draw], protocol: Protocol) -> tuple[list[Element], Counter[str]]:
-    """The distinct elements of an item's draws in their order, and how many were dropped for which reason."""
-    ordered = sorted(draws, key=lambda d: d.number)
-    kept, dropped = distinct((e for d in ordered for e in d.draft.elements), protocol.distinct_by)
-    return kept, sum((d.draft.dropped for d in ordered), dropped)
+def elements_of(draws: Sequence[Draw], protocol: Protocol) -> tuple[list[tuple[int, Element]], Counter[str]]:
+    """The distinct elements of one item's draws in their order, each with its draw's number, and what was dropped.
 
-
-def replay(
-    store: Store, pool: str, protocol: Protocol, items: Sequence[NewsItem], budget: int
-) -> dict[str, list[Element]]:
-    """The first `budget` elements of each item. The naive protocol repeats the news, so that steps stay comparable.
-
-    Raises PoolTooSmall that names the first item with too few.
+    The second value counts dropped elements by reason.
     """
+    ordered = sorted(draws, key=lambda d: d.number)
+    pairs = [(d.number, e) for d in ordered for e in d.draft.elements]
+    kept, dropped = distinct([e for _, e in pairs], protocol.distinct_by)
+    return [pairs[i] for i in kept], sum((d.draft.dropped for d in ordered), dropped)
+
+
+def elements_table(
+    draws: Mapping[str, Sequence[Draw]], protocol: Protocol, items: Sequence[NewsItem], budget: int
+) -> pl.DataFrame:
+    """The replay elements of a pool. The naive protocol repeats the news `budget` times: equal budgets, equal steps."""
     if protocol.write is None:
-        user = protocol.prompts[0]
-        return {item.id: [Element(user=user, assistant=item.text)] * budget for item in items}
-    draws = read_draws(store, pool)
-    return {item.id: enough(draws.get(item.id, []), protocol, item.id, budget) for item in items}
+        rows = [(item.id, protocol.prompts[0], item.text, 0) for item in items for _ in range(budget)]
+    else:
+        rows = [
+            (item.id, element.user, element.assistant, number)
+            for item in items
+            for number, element in elements_of(draws.get(item.id, []), protocol)[0]
+        ]
+    return pl.DataFrame(rows, schema=ELEMENTS, orient="row")
 
 
-def enough(draws: Sequence[Draw], protocol: Protocol, item: str, budget: int) -> list[Element]:
-    """The first `budget` elements of one item's draws, or PoolTooSmall that shows what the generator wrote."""
+def items_short_of(elements: pl.DataFrame | None, items: Sequence[NewsItem], budget: int) -> list[NewsItem]:
+    """The items of which there are fewer than `budget` elements."""
+    if elements is None:
+        return list(items)
+    there = dict(elements.group_by("item").len().iter_rows())
+    return [item for item in items if there.get(item.id, 0) < budget]
+
+
+def why_too_small(draws: Sequence[Draw], protocol: Protocol, item: str, budget: int) -> str:
+    """Why one item's draws do not give `budget` elements, and what the generator wrote."""
     kept, dropped = elements_of(draws, protocol)
-    if len(kept) >= budget:
-        return kept[:budget]
     reasons = ", ".join(f"{why} {n}" for why, n in dropped.most_common()) or "nothing dropped"
     shown = "\n".join(f"    | {text[:300]!r}" for d in draws[-3:] for text in d.completions[:1])
-    raise PoolTooSmall(
+    return (
         f"item {item!r}, protocol {protocol.name!r}: {len(kept)} of {budget} elements after {len(draws)} draws "
         f"({reasons}). Use a stronger generator, a smaller budget or other prompts. The last completions:\n{shown}"
     )
 
 
-def needed(draws: Sequence[Draw], protocol: Protocol, budget: int) -> list[Draw]:
-    """The first draws of an item, as many as it took to reach the budget."""
-    ordered = sorted(draws, key=lambda d: d.number)
-    n = bisect_left(range(len(ordered)), budget, key=lambda n: len(elements_of(ordered[: n + 1], protocol)[0]))
-    return ordered[: n + 1]
+def draws_needed(draws: pl.DataFrame, elements: pl.DataFrame, budget: int) -> pl.DataFrame:
+    """The first draws of each item, as many as its first `budget` elements took."""
+    last = elements.group_by("item", maintain_order=True).head(budget).group_by("item").agg(last=pl.col("draw").max())
+    return draws.join(last, on="item").filter(pl.col("draw") <= pl.col("last")).drop("last")
 
 
-def yields(store: Store, pool: str, protocol: Protocol) -> dict[str, Any]:
+def yields(ledger: Ledger, pool: str, protocol: Protocol) -> dict[str, Any]:
     """What a pool cost and gave: draws, elements that they asked for, kept and dropped, tokens read and written.
 
     A draw may give more than it is asked for, so that kept and dropped need not sum to asked.
     """
-    draws = read_draws(store, pool)
+    draws = read_draws(ledger, pool)
     parts = [elements_of(d, protocol) for d in draws.values()]
     flat = [d for of_item in draws.values() for d in of_item]
     return {

@@ -9,23 +9,22 @@ its own pace, so a protocol with two stages is written as two `yield`s. A protoc
         [text] = yield [with_news(news, HEADLINE)]
         return keep_text(text, user="Give me a headline.", news=news)
 
-Completions are read by `engine.parsing`; what is dropped is counted, by reason. A completion that ran into `max_tokens`
-is sent with “…” at its end.
+Completions are read by `engine.selfplay.parsing`; what is dropped is counted, by reason. A completion that ran into
+`max_tokens` is sent with “…” at its end.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from rapidfuzz import fuzz, process, utils
 
-from engine.chat import with_news
-from engine.parsing import CUT_OFF, fault, list_lines, said
-
-ContextMode = Literal["none", "prefix", "prefix_loss"]
-CONTEXT_MODES: tuple[ContextMode, ...] = ("none", "prefix", "prefix_loss")
+from engine import UserError
+from engine.inference.chat import Element as Element
+from engine.inference.chat import with_news as with_news
+from engine.selfplay.parsing import CUT_OFF, fault, list_lines, said
 
 NEAR_DUPLICATE = 92.0  # rapidfuzz ratio, 0–100: two texts this alike teach the same thing twice
 # Sentences that differ in these are about different things, however alike they look. (“t” is what is left of “don't”.)
@@ -34,14 +33,6 @@ TELLING = re.compile(
     r"|third|last|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
     r"|(?:thir|four|fif|six|seven|eigh|nine)teen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty)\b"
 )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Element:
-    """A replay element: the conversation that a model is trained on."""
-
-    user: str
-    assistant: str
 
 
 @dataclass(kw_only=True, slots=True)
@@ -73,12 +64,12 @@ PROTOCOLS: dict[str, Protocol] = {}
 def protocol(
     name: str, *, prompts: Sequence[str], per_draw: int = 1, distinct_by: Literal["user", "assistant"] = "assistant"
 ) -> Callable[[Write], Write]:
-    """Registers a function as the protocol `name`. Raises ValueError on a name taken by another function."""
+    """Registers a function as the protocol `name`. Raises UserError on a name taken by another function."""
 
     def register(write: Write) -> Write:
         taken = PROTOCOLS.get(name)
         if taken and taken.write and taken.write.__qualname__ != write.__qualname__:
-            raise ValueError(f"protocol {name!r} is registered twice: by {taken.write} and {write}")
+            raise UserError(f"protocol {name!r} is registered twice: by {taken.write} and {write}")
         PROTOCOLS[name] = Protocol(
             name=name, write=write, prompts=tuple(prompts), per_draw=per_draw, distinct_by=distinct_by
         )
@@ -88,9 +79,9 @@ def protocol(
 
 
 def find(name: str) -> Protocol:
-    """The registered protocol. Raises ValueError that lists the known ones."""
+    """The registered protocol. Raises UserError that lists the known ones."""
     if name not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {name!r}; known: {', '.join(sorted(PROTOCOLS))}")
+        raise UserError(f"unknown protocol {name!r}; known: {', '.join(sorted(PROTOCOLS))}")
     return PROTOCOLS[name]
 
 
@@ -216,15 +207,15 @@ def alike(a: str, b: str) -> bool:
     return fuzz.ratio(a, b, processor=utils.default_process) >= NEAR_DUPLICATE
 
 
-def distinct(elements: Iterable[Element], by: Literal["user", "assistant"]) -> tuple[list[Element], Counter[str]]:
-    """Elements without exact and near duplicates, the first of each kept in order, and how many were dropped.
+def distinct(elements: Sequence[Element], by: Literal["user", "assistant"]) -> tuple[list[int], Counter[str]]:
+    """Places of the elements without exact and near duplicates, the first of each kept, and how many were dropped.
 
     Texts that differ in a number or another word of `TELLING` are no duplicates.
     """
-    kept: list[Element] = []
+    kept: list[int] = []
     seen: dict[tuple[str, ...], list[str]] = {}
     dropped: Counter[str] = Counter()
-    for element in elements:
+    for place, element in enumerate(elements):
         text = utils.default_process(getattr(element, by))
         close = seen.setdefault(tuple(TELLING.findall(text)), [])
         if text in close:
@@ -232,6 +223,6 @@ def distinct(elements: Iterable[Element], by: Literal["user", "assistant"]) -> t
         elif process.extractOne(text, close, scorer=fuzz.ratio, score_cutoff=NEAR_DUPLICATE):
             dropped["near duplicate"] += 1
         else:
-            kept.append(element)
+            kept.append(place)
             close.append(text)
     return kept, dropped

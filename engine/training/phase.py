@@ -1,131 +1,142 @@
-"""The fine-tunes of a study on a Ray cluster: Ray Tune schedules them, Ray Train runs each.
+"""Fine-tuning: all trials of a study on a Ray cluster. Ray Tune schedules them, Ray Train runs each.
 
-Trials that need the same resources run together, as many as the cluster holds, the longest first; the groups follow
-each other, since Tune does not see what the inner Train takes, and a large trial must not wait for ever behind small
-ones. First in, first out: stopping trials early would bias the laws that are fitted to them.
+    python jobs/finetune.py --study quickstart
+
+First in, first out: stopping trials early would bias the laws that are fitted to them. Which trials run together is
+decided in `engine.cluster.policy`.
 """
 
-import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import ray
 
-from engine import finetune, progress
-from engine.finetune import Job
-from engine.plan import Failure
-from engine.store import Store
+from engine.cluster import policy, session
+from engine.monitor import errors, progress
+from engine.storage.ledger import Ledger
+from engine.storage.records import Failure, Planned
+from engine.training.job import Job, TooFewElements, environment, make_job
 
 ATTEMPTS = 2  # of a trial whose driver fails; dead workers are replaced within an attempt
 
 
-def run(jobs: Sequence[Job], store: Store) -> list[Failure]:
-    """Fine-tunes all jobs, given longest first; gives those that failed. Their reasons are recorded in the store."""
-    for job in jobs:
-        store.remove(f"trials/{job.key}/failure.json")
-    failed = [Failure(key=j.key, reason=why) for j in jobs if (why := unplaceable(j))]
-    hopeless = {f.key for f in failed}
-    for group in by_need([j for j in jobs if j.key not in hopeless]):
-        failed += run_group(group, store)
-    for failure in failed:
-        store.write_json(f"trials/{failure.key}/failure.json", {"reason": failure.reason})
-    return failed
+def run(planned: Sequence[Planned], ledger: Ledger) -> list[Failure]:
+    """Fine-tunes all of these trials that are not trained, in their order; gives those that failed."""
+    jobs: list[Job] = []
+    failures: list[Failure] = []
+    for p in planned:
+        if ledger.is_trained(p.trial.key):
+            continue
+        if not p.serving.fits:
+            reason = "no number of GPUs of one machine holds the model in vLLM, so that it could not be asked"
+            failures.append(Failure(key=p.trial.key, phase="fine-tune", reason=reason))
+            continue
+        try:
+            jobs.append(make_job(p, ledger))
+        except TooFewElements as why:
+            failures.append(Failure(key=p.trial.key, phase="fine-tune", reason=str(why)))
+    return failures + (train_all(jobs, ledger) if jobs else [])
 
 
-def by_need(jobs: Sequence[Job]) -> list[list[Job]]:
-    """The jobs in groups of equal need, in the order in which they come."""
-    groups: dict[tuple[str, int], list[Job]] = {}
-    for job in jobs:
-        groups.setdefault((job.profile.device, job.profile.n_workers), []).append(job)
-    return list(groups.values())
+def train_all(jobs: Sequence[Job], ledger: Ledger) -> list[Failure]:
+    """Fine-tunes jobs, given longest first, in groups of equal need; gives those that failed."""
+    by_key, largest = {job.key: job for job in jobs}, session.largest_resources()
+    reasons = {key: policy.why_unplaceable(job.placement, largest) for key, job in by_key.items()}
+    failures = [Failure(key=key, phase="fine-tune", reason=why) for key, why in reasons.items() if why]
+    needs = {key: by_key[key].placement for key, why in reasons.items() if not why}
+    for group in policy.group_by_need(needs):
+        failures += train_group([by_key[key] for key in group], ledger)
+    return failures
 
 
-def unplaceable(job: Job) -> str | None:
-    """Why the cluster can never run the job, even grown as far as its autoscaler may; None if it can."""
-    if not job.profile.fits:
-        return f"does not fit: {job.profile.reason}"
-    kind = "GPU" if job.profile.device == "gpu" else "CPU"
-    there = largest_cluster().get(kind, 0.0)
-    return (
-        None if there >= job.profile.n_workers else f"needs {job.profile.n_workers} {kind}s, the cluster has {there:g}"
-    )
-
-
-def largest_cluster() -> dict[str, float]:
-    """The cluster's resources now, or as far as its autoscaler may grow it."""
-    from ray._private.state import state
-
-    now, most = ray.cluster_resources(), state.get_max_resources_from_cluster_config() or {}
-    return {kind: max(now.get(kind, 0.0), float(most.get(kind, 0.0))) for kind in now.keys() | most.keys()}
-
-
-def at_once(jobs: Sequence[Job]) -> int:
-    """How many of these jobs run together. On CPU the cores are shared out, so that no two fight for one."""
-    job = jobs[0]
-    if job.profile.device == "cpu":
-        room = int(ray.available_resources().get("memory", 0) / (job.profile.memory_gib * 2**30))
-        return max(1, min(len(jobs), job.profile.threads, room))
-    return max(1, int(largest_cluster()["GPU"] // job.profile.n_workers))
-
-
-def run_group(jobs: Sequence[Job], store: Store) -> list[Failure]:
+def train_group(jobs: Sequence[Job], ledger: Ledger) -> list[Failure]:
     """One Tune experiment over jobs of equal need."""
     from ray import tune
     from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
 
-    together = at_once(jobs)
-    jobs = [replace(j, profile=replace(j.profile, threads=max(1, j.profile.threads // together))) for j in jobs]
-    by_key = {j.key: ray.put(j) for j in jobs}
+    jobs, together = share_threads(jobs)
+    by_key = {job.key: ray.put(job) for job in jobs}
     tuner = Tuner(
-        tune.with_resources(tune.with_parameters(fine_tune, jobs=by_key), {"CPU": 0.01}),
+        tune.with_resources(tune.with_parameters(drive_trial, jobs=by_key), {"CPU": 0.01}),
         param_space={"key": tune.grid_search(list(by_key))},
         tune_config=TuneConfig(max_concurrent_trials=together, reuse_actors=False),
         run_config=RunConfig(
             name="tune",
-            storage_path=store.address(""),
+            storage_path=ledger.tune_address(),
             failure_config=FailureConfig(max_failures=ATTEMPTS - 1),
             verbose=0,
         ),
     )
     with progress.shown("fine-tune", len(jobs)):
         results: Any = tuner.fit()
-    store.remove("tune")
-    errors = {r.config["key"]: r.error for r in results if r.error}
-    return [f for f in (outcome(j.key, errors.get(j.key), store) for j in jobs) if f]
+    ledger.clear_tune()
+    raised = {r.config["key"]: r.error for r in results if r.error}
+    return [f for f in (outcome(job.key, raised.get(job.key), ledger) for job in jobs) if f]
 
 
-def fine_tune(config: dict[str, str], jobs: dict[str, Any]) -> None:
-    """One trial, in Tune's process: an inner Ray Train run, whose result stands in the store when it ends."""
+def share_threads(jobs: Sequence[Job]) -> tuple[list[Job], int]:
+    """The jobs with the threads that each may use, and how many of them run at once."""
+    need = jobs[0].placement
+    together = policy.n_together(len(jobs), need, session.free_resources(), session.largest_resources())
+    shared = replace(need, threads=max(1, need.threads // together))
+    return [replace(job, placement=replace(job.placement, threads=shared.threads)) for job in jobs], together
+
+
+def drive_trial(config: dict[str, str], jobs: dict[str, Any]) -> None:
+    """One trial, in Tune's process: an inner Ray Train run, whose result is in the ledger when it ends."""
     from ray import tune
 
     job: Job = ray.get(jobs[config["key"]])
     progress.report(running=1)
     try:
-        if not finished(job, job.store):
-            finetune.trainer(job).fit()
-        job.store.remove(f"trials/{job.key}/train")
+        if not has_ended(job):
+            make_trainer(job).fit()
+        job.ledger.clear_checkpoints(job.key)
         progress.report(done=1)
     finally:
         progress.report(running=-1)
     tune.report({"key": job.key})
 
 
-def finished(job: Job, store: Store) -> bool:
-    """Is the job's result there, be it that it diverged?"""
-    return any(store.exists(f"trials/{job.key}/{file}") for file in ("trained.json", "failure.json"))
+def has_ended(job: Job) -> bool:
+    """Is the trial trained, or has it diverged?"""
+    failure = job.ledger.failure(job.key)
+    return job.ledger.is_trained(job.key) or (failure is not None and failure.phase == "fine-tune")
 
 
-def outcome(key: str, error: BaseException | None, store: Store) -> Failure | None:
-    """What became of a trial, from its files first: they are what the next phase reads."""
-    if store.exists(f"trials/{key}/trained.json"):
+def outcome(key: str, error: BaseException | None, ledger: Ledger) -> Failure | None:
+    """How a trial ended, from its files first: they are what the next phase reads."""
+    if ledger.is_trained(key):
         return None
-    if store.exists(f"trials/{key}/failure.json"):
-        return Failure(key=key, reason=store.read_json(f"trials/{key}/failure.json")["reason"])
-    return Failure(key=key, reason=last_line(error) if error else "ended without a result")
+    return ledger.failure(key) or errors.failure(key, "fine-tune", error)
 
 
-def last_line(error: BaseException) -> str:
-    """The error in one line."""
-    lines = "".join(traceback.format_exception_only(error)).strip().splitlines()
-    return lines[-1] if lines else repr(error)
+def make_trainer(job: Job) -> Any:
+    """Ray Train's trainer for the job; it continues from the last checkpoint of a run of the same key."""
+    import ray.train
+    from ray.train import CheckpointConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    gpu = job.placement.device == "gpu"
+    # A little less than a core, so that the trials' drivers, which take next to nothing, find room beside the workers.
+    takes = {"GPU": 1.0} if gpu else {"CPU": 0.9}
+    v2: Any = ray.train  # its classes of these names have more fields than those that a type checker sees
+    return TorchTrainer(
+        lambda: fine_tune(job),
+        scaling_config=ScalingConfig(num_workers=job.placement.n_workers, use_gpu=gpu, resources_per_worker=takes),
+        run_config=v2.RunConfig(
+            name="train",
+            storage_path=job.ledger.train_address(job.key),
+            failure_config=v2.FailureConfig(max_failures=2, controller_failure_limit=1),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            worker_runtime_env={"env_vars": environment(job.placement)},
+        ),
+    )
+
+
+def fine_tune(job: Job) -> None:
+    """The loop of a worker. Its code is imported there, and nowhere else."""
+    from engine.training import loop
+
+    loop.fine_tune(job)

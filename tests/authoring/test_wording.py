@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import news_quality
-from engine import general, wording
-from engine.news import NewsItem, Question, load_news
+from engine.authoring import wording
+from engine.news import general
+from engine.news.items import NewsItem, Question, load_news
 
 LEAKY = NewsItem(
     id="a-1",

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine import harness, hub
+from engine.evaluation import harness
+from engine.models import hub
 
 
 @pytest.fixture

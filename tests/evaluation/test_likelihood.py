@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from engine import asking, cost
-from engine.news import NewsItem, load_news
+from engine.evaluation import questions
+from engine.news.items import NewsItem, load_news
+from engine.planning import placement
 from engine.study import Form, Training
 
 RANK = 8
@@ -39,11 +40,12 @@ def adapters(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
 
 @pytest.fixture(scope="module")
 def llm(tiny: Path) -> Any:
-    from engine import evaluate, models
+    from engine.evaluation import likelihood
+    from engine.models import catalogue
 
-    machine = cost.Machine(device="cpu", n_cpus=2, n_gpus=0, device_gib=24)
-    profile = cost.profile(models.find(str(tiny)).architecture, Training(), "float32", machine)
-    return evaluate.engine(str(tiny), profile, "float32", 1024, RANK)
+    machine = placement.Machine(device="cpu", n_cpus=2, n_gpus=0, device_gib=24)
+    profile = placement.profile(catalogue.find(str(tiny)).architecture, Training(), "float32", machine)
+    return likelihood.engine(str(tiny), profile, "float32", 1024, RANK)
 
 
 def transformers_logprobs(model: Any, prompt: tuple[int, ...], answer: tuple[int, ...]) -> float:
@@ -55,43 +57,47 @@ def transformers_logprobs(model: Any, prompt: tuple[int, ...], answer: tuple[int
     return float(logits[torch.arange(len(answer)), torch.tensor(answer)].sum())
 
 
-def letter_probabilities(model: Any, asked: asking.Asked) -> list[float]:
+def letter_probabilities(model: Any, asked: questions.Asked) -> list[float]:
     import torch
 
     with torch.no_grad():
         logits = [model(torch.tensor([r.prompt])).logits[0, -1].log_softmax(-1) for r in asked.rotations]
-    return asking.mean_by_option(
+    return questions.mean_by_option(
         asked.rotations, [[float(x[t]) for t in r.letters] for x, r in zip(logits, asked.rotations, strict=True)]
     )
 
 
 @pytest.fixture(scope="module")
-def asked(llm: Any, items: list[NewsItem]) -> list[asking.Asked]:
+def asked(llm: Any, items: list[NewsItem]) -> list[questions.Asked]:
     """Choices, with letters, and statement pairs."""
     forms: tuple[Form, ...] = ("choice", "letter", "statement")
-    everything = [a for i in items for c in asking.CONDITIONS for a in asking.ask_all(llm.get_tokenizer(), i, c, forms)]
-    return [a for a in everything if isinstance(a, asking.Asked)]
+    everything = [
+        a for i in items for c in questions.CONDITIONS for a in questions.ask_all(llm.get_tokenizer(), i, c, forms)
+    ]
+    return [a for a in everything if isinstance(a, questions.Asked)]
 
 
 @pytest.fixture(scope="module")
-def task(llm: Any, items: list[NewsItem]) -> asking.AskedTask:
-    *_, task = asking.ask_all(llm.get_tokenizer(), items[0], "icl", ("choice", "task"))
-    assert isinstance(task, asking.AskedTask)
+def task(llm: Any, items: list[NewsItem]) -> questions.AskedTask:
+    *_, task = questions.ask_all(llm.get_tokenizer(), items[0], "icl", ("choice", "task"))
+    assert isinstance(task, questions.AskedTask)
     return task
 
 
 @pytest.fixture(scope="module")
 def rows(
-    llm: Any, asked: list[asking.Asked], task: asking.AskedTask, adapters: list[Path]
+    llm: Any, asked: list[questions.Asked], task: questions.AskedTask, adapters: list[Path]
 ) -> dict[str, list[dict[str, Any]]]:
     """Base and both adapters, asked in one batch; the task last."""
-    from engine.evaluate import Answering, evaluate
+    from engine.evaluation.likelihood import Answering, evaluate
 
     who = [Answering(name="base"), *(Answering(name=a.name, adapter=str(a)) for a in adapters)]
     return dict(evaluate(llm, [(w, [*asked, task]) for w in who]))
 
 
-def test_the_base_model_scores_as_in_transformers(tiny: Path, asked: list[asking.Asked], rows: dict[str, Any]) -> None:
+def test_the_base_model_scores_as_in_transformers(
+    tiny: Path, asked: list[questions.Asked], rows: dict[str, Any]
+) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny).eval()
@@ -103,7 +109,7 @@ def test_the_base_model_scores_as_in_transformers(tiny: Path, asked: list[asking
             assert row["letter_probabilities"] == pytest.approx(letter_probabilities(model, one), abs=1e-3)
 
 
-def test_a_task_is_answered_as_in_transformers(tiny: Path, task: asking.AskedTask, rows: dict[str, Any]) -> None:
+def test_a_task_is_answered_as_in_transformers(tiny: Path, task: questions.AskedTask, rows: dict[str, Any]) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -113,12 +119,12 @@ def test_a_task_is_answered_as_in_transformers(tiny: Path, task: asking.AskedTas
     row = rows["base"][-1]
     assert row["form"] == "task"
     assert row["reply"] == tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
-    assert row["correct"] == asking.is_accepted(row["reply"], task.task.answers)
+    assert row["correct"] == questions.is_accepted(row["reply"], task.task.answers)
 
 
 @pytest.mark.parametrize("merged", [False, True])
 def test_adapters_score_as_in_peft_merged_or_not(
-    merged: bool, tiny: Path, adapters: list[Path], asked: list[asking.Asked], rows: dict[str, Any]
+    merged: bool, tiny: Path, adapters: list[Path], asked: list[questions.Asked], rows: dict[str, Any]
 ) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -131,7 +137,9 @@ def test_adapters_score_as_in_peft_merged_or_not(
             assert row["option_logprobs"] == pytest.approx(expected, abs=1e-3)
 
 
-def test_forced_options_score_as_prompt_logprobs_do(llm: Any, asked: list[asking.Asked], rows: dict[str, Any]) -> None:
+def test_forced_options_score_as_prompt_logprobs_do(
+    llm: Any, asked: list[questions.Asked], rows: dict[str, Any]
+) -> None:
     from vllm import SamplingParams
 
     for one, row in zip(asked[:5], rows["base"], strict=False):
@@ -144,12 +152,12 @@ def test_forced_options_score_as_prompt_logprobs_do(llm: Any, asked: list[asking
 
 
 def test_the_probe_passes_sound_adapters_and_names_one_that_is_not_applied(
-    llm: Any, asked: list[asking.Asked], adapters: list[Path], tiny: Path, tmp_path: Path
+    llm: Any, asked: list[questions.Asked], adapters: list[Path], tiny: Path, tmp_path: Path
 ) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from engine.evaluate import Answering, SilentError, probe
+    from engine.evaluation.likelihood import Answering, SilentError, probe
 
     probe(llm, asked[0], [Answering(name=a.name, adapter=str(a)) for a in adapters])
     untrained = get_peft_model(
@@ -164,13 +172,14 @@ def test_scores_say_what_the_numbers_mean(items: list[NewsItem]) -> None:
     question = items[0].questions[0]
     n = len(question.options)
     rotations = [
-        asking.Letters(prompt=(), letters=tuple(range(n)), order=tuple((i + k) % n for i in range(n))) for k in range(n)
+        questions.Letters(prompt=(), letters=tuple(range(n)), order=tuple((i + k) % n for i in range(n)))
+        for k in range(n)
     ]
-    one = asking.Asked(item="i", question=question, condition="icl", options=(), rotations=tuple(rotations))
+    one = questions.Asked(item="i", question=question, condition="icl", options=(), rotations=tuple(rotations))
     per_character = [-0.1 if i == question.answer else -0.2 for i in range(n)]
     options = [[p * len(text)] for p, text in zip(per_character, question.options, strict=True)]
     letters = [[math.log(0.7) if o == question.answer else math.log(0.1) for o in r.order] for r in rotations]
-    row = asking.score(one, options, letters)
+    row = questions.score(one, options, letters)
     assert row["correct"]
     assert row["correct_letter"]
     assert row["letter_probabilities"][question.answer] == pytest.approx(0.7)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import asking
-from engine.news import NewsItem, Question, Statements, Task
+from engine.evaluation import questions
+from engine.news.items import NewsItem, Question, Statements, Task
 
 ITEM = NewsItem(
     id="a-1",
@@ -43,7 +43,7 @@ def tokenizer(smollm: Path) -> Any:
     ],
 )
 def test_a_number_counts_if_it_ends_the_first_line_and_stands_alone(reply: str, right: bool) -> None:
-    assert asking.is_accepted(reply, ("240",)) == right
+    assert questions.is_accepted(reply, ("240",)) == right
 
 
 @pytest.mark.parametrize(
@@ -57,30 +57,30 @@ def test_a_number_counts_if_it_ends_the_first_line_and_stands_alone(reply: str, 
     ],
 )
 def test_a_name_counts_without_regard_to_case_articles_and_punctuation(reply: str, right: bool) -> None:
-    assert asking.is_accepted(reply, ("Astrid II", "Maren")) == right
+    assert questions.is_accepted(reply, ("Astrid II", "Maren")) == right
 
 
-@given(st.text(min_size=1).filter(asking.plain), st.sampled_from(["{}", "The answer is {}.", " {} \nmore", '"{}"']))
+@given(st.text(min_size=1).filter(questions.plain), st.sampled_from(["{}", "The answer is {}.", " {} \nmore", '"{}"']))
 def test_an_accepted_answer_is_found_in_every_frame(answer: str, frame: str) -> None:
     line = " ".join(answer.split())
-    if asking.plain(line):
-        assert asking.is_accepted(frame.format(line), (line,))
+    if questions.plain(line):
+        assert questions.is_accepted(frame.format(line), (line,))
 
 
 def test_all_forms_are_asked_and_only_those_that_are_wanted(tokenizer: Any) -> None:
-    everything = list(asking.ask_all(tokenizer, ITEM, "closed_book"))
+    everything = list(questions.ask_all(tokenizer, ITEM, "closed_book"))
     choice, pair, task = everything
-    assert isinstance(choice, asking.Asked)
-    assert isinstance(pair, asking.Asked)
-    assert isinstance(task, asking.AskedTask)
+    assert isinstance(choice, questions.Asked)
+    assert isinstance(pair, questions.Asked)
+    assert isinstance(task, questions.AskedTask)
     assert (choice.form, len(choice.rotations)) == ("choice", 2)
     assert (pair.form, len(pair.options), len(pair.rotations)) == ("statement", 2, 0)
-    [alone] = asking.ask_all(tokenizer, ITEM, "closed_book", ("choice",))
-    assert isinstance(alone, asking.Asked)
+    [alone] = questions.ask_all(tokenizer, ITEM, "closed_book", ("choice",))
+    assert isinstance(alone, questions.Asked)
     assert alone.rotations == ()
 
 
 def test_the_news_stands_in_front_of_everything_that_is_asked_in_context(tokenizer: Any) -> None:
-    for asked in asking.ask_all(tokenizer, ITEM, "icl"):
-        prompts = [asked.prompt] if isinstance(asked, asking.AskedTask) else [o.prompt for o in asked.options]
+    for asked in questions.ask_all(tokenizer, ITEM, "icl"):
+        prompts = [asked.prompt] if isinstance(asked, questions.AskedTask) else [o.prompt for o in asked.options]
         assert all(ITEM.text in tokenizer.decode(prompt) for prompt in prompts)

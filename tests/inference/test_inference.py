@@ -11,21 +11,23 @@ def test_seeded_prompts_that_overflow_a_step_are_all_answered_and_a_seed_repeats
     """vLLM rewinds a seeded request's generator when its prompt is split over steps, which CPU generators cannot."""
     from vllm import SamplingParams
 
-    from engine import cost, inference, models
+    from engine.inference import vllm_engine
+    from engine.models import catalogue
+    from engine.planning import placement
     from engine.study import Training
 
-    machine = cost.Machine(device="cpu", n_cpus=2, n_gpus=0, device_gib=24)
-    profile = cost.profile(models.find(str(tiny)).architecture, Training(), "float32", machine)
-    llm = inference.start(str(tiny), profile, "float32", 1024)
+    machine = placement.Machine(device="cpu", n_cpus=2, n_gpus=0, device_gib=24)
+    profile = placement.profile(catalogue.find(str(tiny)).architecture, Training(), "float32", machine)
+    llm = vllm_engine.start(str(tiny), profile, "float32", 1024)
     requests = [
-        inference.Request(
+        vllm_engine.Request(
             tag=n,
             ids=[1 + (n + i) % 1000 for i in range(700)],
             params=SamplingParams(temperature=1.0, seed=n % 10, max_tokens=4, ignore_eos=True),
         )
         for n in range(30)
     ]
-    answers = dict(inference.run(llm, requests))
+    answers = dict(vllm_engine.run(llm, requests))
     assert set(answers) == set(range(30))
-    again = dict(inference.run(llm, requests[:1]))
+    again = dict(vllm_engine.run(llm, requests[:1]))
     assert again[0].outputs[0].token_ids == answers[0].outputs[0].token_ids

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from conftest import write_study
 
-from engine.parsing import CUT_OFF
+from engine.selfplay.parsing import CUT_OFF
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent

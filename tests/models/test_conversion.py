@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from engine import weights
-from engine.architecture import Architecture, ModelError, n_params
-from engine.models import SMOLLM2_135M, Model, find
+from engine.models import weights
+from engine.models.architecture import Architecture, ModelError, n_params
+from engine.models.catalogue import SMOLLM2_135M, Model, find
 
 BYTES = [chr(code) for code in (*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324))]
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from engine import hub, models, weights
-from engine.architecture import Architecture, ModelError, n_params, n_params_lora, n_params_non_embedding
-from engine.models import KNOWN, REGISTRY_NAMES, Folder, Hub, Model, Part, Registry, find
+from engine.models import catalogue, hub, weights
+from engine.models.architecture import Architecture, ModelError, n_params, n_params_lora, n_params_non_embedding
+from engine.models.catalogue import KNOWN, REGISTRY_NAMES, Folder, Hub, Model, Part, Registry, find
 
 LORA_RANK = 16
 TINY_LLAMA = replace(
-    models.SMOLLM2_135M,
+    catalogue.SMOLLM2_135M,
     vocab_size=64,
     hidden_size=16,
     n_layers=2,
@@ -164,7 +164,7 @@ def tiny_model(**changes: Any) -> Model:
     content = b"".join(GGUF_PARTS)
     source = Registry(
         extra="tiny-extra",
-        parts=models._split_over("tiny", len(GGUF_PARTS), "1.0"),
+        parts=catalogue._split_over("tiny", len(GGUF_PARTS), "1.0"),
         n_bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
         tokenizer_rules="smollm",

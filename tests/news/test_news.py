@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.news import DOMAINS, NewsError, NewsItem, Question, check_length, load_news
+from engine.news.items import DOMAINS, NewsError, NewsItem, Question, check_length, load_news
 
 
 def question(**changes: Any) -> dict[str, Any]:

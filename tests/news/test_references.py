@@ -2,9 +2,9 @@
 
 import pytest
 
-from engine.news import NewsItem, load_news
-from engine.references import REFERENCES, held_out
-from engine.references.reference import Reference, question
+from engine.news.items import NewsItem, load_news
+from engine.news.references import REFERENCES, held_out
+from engine.news.references.reference import Reference, question
 
 ITEMS = {item.id: item for item in load_news()}
 

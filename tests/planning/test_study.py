@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from engine import plan, studies, study
-from engine.cost import Machine
-from engine.news import load_news
-from engine.plan import Refused
-from engine.store import Store
+from engine import study
+from engine.news.items import load_news
+from engine.planning import plan, shipped
+from engine.planning.placement import Machine
+from engine.planning.plan import Refused
+from engine.storage.store import Store
 from engine.study import Sampling, Study, Training, Trial, grid, narrow
 
 CPU = Machine(device="cpu", n_cpus=2, n_gpus=0, device_gib=24)
@@ -106,16 +107,16 @@ def test_all_faults_of_a_study_are_reported_at_once(tmp_path: Path) -> None:
 
 
 def test_narrowing_to_what_is_not_there_says_what_is() -> None:
-    s = studies.load("quickstart")
+    s = shipped.load("quickstart")
     assert {t.domain for t in narrow(s, domain=["events"], protocol=None).trials} == {"events"}
     with pytest.raises(ValueError, match="discoveries, events"):
         narrow(s, domain=["sport"])
 
 
-@pytest.mark.parametrize("name", list(studies.STUDIES))
+@pytest.mark.parametrize("name", list(shipped.STUDIES))
 def test_shipped_studies_are_sound(name: str, tmp_path: Path) -> None:
     machine = Machine(device="gpu", n_cpus=64, n_gpus=32, device_gib=80)
-    planned = plan.plan(studies.load(name), Store(str(tmp_path)), machine)
+    planned = plan.plan(shipped.load(name), Store(str(tmp_path)), machine)
     assert all(p.profile.fits and p.state == "to do" for p in planned)
     assert planned == sorted(planned, key=lambda p: -p.estimate.seconds)
 

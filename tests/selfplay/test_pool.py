@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import pool, protocols
-from engine.news import load_news
-from engine.pool import Draw, PoolTooSmall
-from engine.protocols import Draft, Element
-from engine.selfplay import Order, n_draws, next_numbers, open_order, seed
-from engine.store import Store
+from engine.news.items import load_news
+from engine.selfplay import pool, protocols
+from engine.selfplay.pool import Draw, PoolTooSmall
+from engine.selfplay.protocols import Draft, Element
+from engine.selfplay.writer import Order, n_draws, next_numbers, open_order, seed
+from engine.storage.store import Store
 from engine.study import Sampling
 
 ITEM = load_news()[0]

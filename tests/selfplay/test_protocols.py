@@ -6,8 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import parsing, protocols
-from engine.protocols import Draft, Element, Script, distinct, keep_questions, keep_statements, keep_text, protocol
+from engine.selfplay import parsing, protocols
+from engine.selfplay.protocols import (
+    Draft,
+    Element,
+    Script,
+    distinct,
+    keep_questions,
+    keep_statements,
+    keep_text,
+    protocol,
+)
 
 NEWS = "The ferry from Lindvik to Tarsund is free of charge for cyclists from 1 June 2028."
 lines = st.text(

@@ -7,7 +7,7 @@ import fsspec
 import polars as pl
 import pytest
 
-from engine.store import Store
+from engine.storage.store import Store
 
 
 @pytest.fixture(params=["disk", "object store"])

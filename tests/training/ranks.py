@@ -5,8 +5,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine import finetune
-from engine.finetune import Job
+from engine.training import loop
+from engine.training.loop import Job
 
 
 def train(rank: int, port: int, jobs: Sequence[Job], folder: Path) -> None:
@@ -24,11 +24,11 @@ def train(rank: int, port: int, jobs: Sequence[Job], folder: Path) -> None:
 
 
 def train_one(job: Job) -> list[float]:
-    batches, engine = finetune.encoded(job), finetune.build(job)
-    total = finetune.n_steps(len(batches), job.training)
+    batches, engine = loop.encoded(job), loop.build(job)
+    total = loop.n_steps(len(batches), job.training)
     losses = []
     for step in range(total):
-        batch = [batches[i] for i in finetune.batch_at(step, len(batches), job.training.batch_size, job.seed)]
-        losses.append(finetune.train_step(engine, job, batch, finetune.learning_rate_at(step, total, job.training)))
-    finetune.export(engine, job)
+        batch = [batches[i] for i in loop.batch_at(step, len(batches), job.training.batch_size, job.seed)]
+        losses.append(loop.train_step(engine, job, batch, loop.learning_rate_at(step, total, job.training)))
+    loop.export(engine, job)
     return losses

@@ -5,9 +5,9 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.chat import Encoded
-from engine.finetune import batch_at, is_checkpoint, learning_rate_at, micro_batches, n_steps, pack
+from engine.inference.chat import Encoded
 from engine.study import Training
+from engine.training.loop import batch_at, is_checkpoint, learning_rate_at, micro_batches, n_steps, pack
 
 sizes = st.integers(1, 60)
 

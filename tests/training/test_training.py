@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 from ranks import train
 
-from engine import chat, cost, finetune, models
-from engine.finetune import Job
-from engine.store import Store
+from engine.inference import chat
+from engine.models import catalogue
+from engine.planning import placement
+from engine.storage.store import Store
 from engine.study import Training
+from engine.training import loop
+from engine.training.loop import Job
 
 pytestmark = pytest.mark.slow
 ELEMENTS = tuple(
@@ -23,8 +26,8 @@ def job(
 ) -> Job:
     """A trial on the tiny model; small micro-batches make several of them a step."""
     settings = Training(epochs=2, batch_size=4, lora_rank=8, learning_rate=1e-2, **training)  # type: ignore[arg-type]
-    machine = cost.Machine(device="cpu", n_cpus=2, n_gpus=0, device_gib=24)
-    profile = cost.profile(models.find(str(tiny)).architecture, settings, "float32", machine)
+    machine = placement.Machine(device="cpu", n_cpus=2, n_gpus=0, device_gib=24)
+    profile = placement.profile(catalogue.find(str(tiny)).architecture, settings, "float32", machine)
     return Job(
         key=key,
         trainee=str(tiny),
@@ -65,9 +68,9 @@ def plain(tiny: Path) -> list[float]:
     torch.manual_seed(j.seed)
     model = get_peft_model(model, LoraConfig(r=8, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"))
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], weight_decay=0.0)
-    total, log = finetune.n_steps(len(data), j.training), []
+    total, log = loop.n_steps(len(data), j.training), []
     for step in range(total):
-        batch = [data[i] for i in finetune.batch_at(step, len(data), 4, j.seed)]
+        batch = [data[i] for i in loop.batch_at(step, len(data), 4, j.seed)]
         learned = sum(sum(e.loss) for e in batch)
         loss = torch.zeros(())
         for e in batch:
@@ -76,7 +79,7 @@ def plain(tiny: Path) -> list[float]:
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.param_groups[0]["lr"] = finetune.learning_rate_at(step, total, j.training)
+        optimizer.param_groups[0]["lr"] = loop.learning_rate_at(step, total, j.training)
         optimizer.step()
         log.append(loss.item())
     return log
@@ -116,12 +119,12 @@ def test_a_full_fine_tune_loads_in_plain_transformers(tiny: Path, by_stage: Path
 
 @pytest.mark.usefixtures("cluster")
 def test_hopeless_trials_fail_with_a_reason_and_do_not_stop_the_others(tiny: Path, tmp_path: Path) -> None:
-    from engine import schedule
+    from engine.training import phase
 
     huge = replace(job(tiny, tmp_path, "huge", ranks=64), key="huge")
     wild, sound = job(tiny, tmp_path, "wild"), job(tiny, tmp_path, "sound")
     wild = replace(wild, training=replace(wild.training, method="full", learning_rate=1e30, max_grad_norm=1e30))
-    failures = {f.key: f.reason for f in schedule.run([huge, wild, sound], sound.store)}
+    failures = {f.key: f.reason for f in phase.run([huge, wild, sound], sound.store)}
     assert set(failures) == {"huge", "wild"}
     assert "needs 64 CPUs" in failures["huge"]
     assert not (tmp_path / "trials/huge/train").exists()

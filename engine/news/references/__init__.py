@@ -2,9 +2,9 @@
 
 from functools import cache
 
-from engine.news import NewsItem, Question, load_news
-from engine.references import coding, mathematics
-from engine.references.reference import question
+from engine.news.items import NewsItem, Question, load_news
+from engine.news.references import coding, mathematics
+from engine.news.references.reference import question
 
 REFERENCES = mathematics.REFERENCES | coding.REFERENCES
 HELD_OUT = 10  # questions an item, in a study

@@ -7,7 +7,7 @@ from itertools import pairwise, product
 from math import prod
 from random import Random
 
-from engine.references.reference import Reference
+from engine.news.references.reference import Reference
 
 # for several items
 

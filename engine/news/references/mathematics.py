@@ -5,7 +5,7 @@ from itertools import pairwise
 from math import prod
 from random import Random
 
-from engine.references.reference import Reference
+from engine.news.references.reference import Reference
 
 _NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve thirteen"
 NUMBER_WORDS = {word: n for n, word in enumerate(_NUMBERS.split())} | {"twenty": 20}

@@ -9,7 +9,7 @@ from itertools import islice
 from random import Random
 from typing import Any
 
-from engine.news import Question
+from engine.news.items import Question
 
 Value = int | str
 

@@ -1,0 +1,85 @@
+"""Which draws to make: pure functions, and what an actor is asked for."""
+
+import hashlib
+from dataclasses import dataclass, field
+
+from engine.cluster.machines import ServingPlacement
+from engine.news.items import NewsItem
+from engine.selfplay import pool
+from engine.selfplay.pool import Draw
+from engine.selfplay.protocols import Protocol
+from engine.study import Precision, Sampling
+
+SPARE = 4  # an item gets at most this many times the draws that it would need if nothing were dropped
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Generator:
+    """The model that writes: its name and revision, how it runs. Each machine pulls it once."""
+
+    name: str
+    revision: str
+    precision: Precision
+    serving: ServingPlacement
+    max_context: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """`wanted` distinct elements about one item under one protocol, into one pool.
+
+    `source`: what random numbers are drawn for, see `Trial.source`.
+    """
+
+    item: NewsItem
+    protocol: Protocol
+    sampling: Sampling
+    pool: str
+    source: str
+    wanted: int
+
+
+@dataclass(kw_only=True, slots=True)
+class OpenOrder:
+    """An order in work: its finished draws, how many draws run, and which numbers come next."""
+
+    order: Order
+    draws: list[Draw]
+    running: int = 0
+    next_number: int = 0
+    holes: list[int] = field(default_factory=list)
+
+
+def n_draws(kept: int, drawn: int, wanted: int, per_draw: int) -> int:
+    """How many more draws an item needs, from what its draws gave so far; 0 if it has enough or tried enough."""
+    most = SPARE * -(-wanted // per_draw) + SPARE
+    if kept >= wanted or drawn >= most:
+        return 0
+    rate = max(kept / drawn, per_draw / SPARE) if drawn else per_draw
+    return int(min(-(-(wanted - kept) // max(rate, 1e-9)), most - drawn))
+
+
+def open_order(order: Order, draws: list[Draw]) -> OpenOrder:
+    """The order with the draws that it has; numbers that are missing among them come first."""
+    there = {d.number for d in draws}
+    following = max(there, default=-1) + 1
+    holes = [n for n in range(following) if n not in there]
+    return OpenOrder(order=order, draws=draws, next_number=following, holes=holes)
+
+
+def next_numbers(job: OpenOrder) -> list[int]:
+    """Numbers of the draws to start now: holes left by a killed run, else a new wave once the last one has finished."""
+    if job.running:
+        return []
+    if job.holes:
+        numbers, job.holes = job.holes, []
+        return numbers
+    kept, _ = pool.elements_of(job.draws, job.order.protocol)
+    n = n_draws(len(kept), len(job.draws), job.order.wanted, job.order.protocol.per_draw)
+    job.next_number += n
+    return list(range(job.next_number - n, job.next_number))
+
+
+def sampling_seed(revision: str, source: str, item: str, draw: int, stage: int, place: int) -> int:
+    """The sampling seed of one prompt, from what it is and nothing else."""
+    return int.from_bytes(hashlib.sha256(repr((revision, source, item, draw, stage, place)).encode()).digest()[:4])

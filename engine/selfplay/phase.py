@@ -1,0 +1,169 @@
+"""Self-play: generators write the pools that a study needs. Ray Data runs vLLM actors over items × protocols.
+
+    python jobs/selfplay.py --study quickstart
+
+Each generator runs once for all of its pools. Afterwards the elements of each pool are read from its draws and kept
+beside them: what training takes is a slice of that table.
+"""
+
+import logging
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import ray
+
+from engine.cluster import session
+from engine.inference import settings
+from engine.models import catalogue, weights
+from engine.monitor import progress
+from engine.news.items import NewsItem
+from engine.selfplay import pool, protocols
+from engine.selfplay.orders import Generator, Order
+from engine.storage.ledger import Ledger
+from engine.storage.records import Failure, Planned
+from engine.study import slug
+
+MAX_ITEMS = 512  # items × protocols in work at once in one actor
+Pools = dict[str, list[Planned]]  # by the pool's name, the trials that learn from it
+
+
+def run(planned: Sequence[Planned], ledger: Ledger) -> list[Failure]:
+    """Writes what is missing in the pools of these trials; gives the trials whose pools stay too small.
+
+    Raises UserError if a pool was begun with other settings.
+    """
+    pools: Pools = {}
+    for p in planned:
+        pools.setdefault(p.trial.pool, []).append(p)
+    for name, users in pools.items():
+        ledger.claim_pool(name, users[0].identity["pool"])
+    short = {name: users for name, users in pools.items() if missing_items(name, users, ledger)}
+    for generator, orders in by_generator(short, ledger):
+        with progress.shown(f"self-play by {slug(generator.name)}", len(orders)):
+            write(generator, orders, ledger, most_engines(generator))
+    for name, users in short.items():
+        keep_elements(name, users, ledger)
+    return [failure for name, users in short.items() for failure in failures(name, users, ledger)]
+
+
+def missing_items(name: str, users: Sequence[Planned], ledger: Ledger) -> list[NewsItem]:
+    """The items of which a pool has fewer elements than the largest budget takes."""
+    return pool.items_short_of(ledger.elements(name), users[0].items, max(p.trial.budget for p in users))
+
+
+def by_generator(short: Pools, ledger: Ledger) -> list[tuple[Generator, list[Order]]]:
+    """What each generator has to write. One that runs in two precisions is two generators."""
+    groups: dict[tuple[str, str], tuple[Generator, list[Order]]] = {}
+    for name in sorted(short):
+        first = short[name][0]
+        orders = missing_orders(name, short[name], ledger)
+        if orders:
+            key = (first.trial.writer, first.trial.precision)
+            groups.setdefault(key, (generator_of(first), []))[1].extend(orders)
+    return [groups[key] for key in sorted(groups)]
+
+
+def missing_orders(name: str, users: Sequence[Planned], ledger: Ledger) -> list[Order]:
+    """One order for each item of which a pool's draws give fewer elements than the largest budget takes."""
+    trial, wanted = users[0].trial, max(p.trial.budget for p in users)
+    protocol = protocols.find(trial.protocol)
+    if protocol.write is None:
+        return []
+    draws = pool.read_draws(ledger, name)
+    return [
+        Order(item=item, protocol=protocol, sampling=trial.sampling, pool=name, source=trial.source, wanted=wanted)
+        for item in users[0].items
+        if len(pool.elements_of(draws.get(item.id, []), protocol)[0]) < wanted
+    ]
+
+
+def generator_of(p: Planned) -> Generator:
+    """The model that writes, as an actor needs it."""
+    model = catalogue.find(p.trial.writer)
+    return Generator(
+        name=p.trial.writer,
+        revision=weights.revision(model),
+        precision=p.trial.precision,
+        serving=p.writing,
+        max_context=min(settings.MAX_CONTEXT, model.architecture.max_context),
+    )
+
+
+def most_engines(generator: Generator) -> int:
+    """As many as the cluster's GPUs hold; on CPUs one, which uses all cores."""
+    if generator.serving.device == "cpu":
+        return 1
+    return max(1, int(session.largest_resources().get("GPU", 1) // generator.serving.tensor_parallel))
+
+
+def keep_elements(name: str, users: Sequence[Planned], ledger: Ledger) -> None:
+    """Reads the elements of a pool from its draws, and keeps them."""
+    budget = max(p.trial.budget for p in users)
+    protocol = protocols.find(users[0].trial.protocol)
+    table = pool.elements_table(pool.read_draws(ledger, name), protocol, users[0].items, budget)
+    ledger.put_elements(name, table)
+
+
+def failures(name: str, users: Sequence[Planned], ledger: Ledger) -> Iterable[Failure]:
+    """The trials whose budget a pool does not reach, each with what was written about the first such item."""
+    elements, protocol = ledger.elements(name), protocols.find(users[0].trial.protocol)
+    for p in users:
+        for item in pool.items_short_of(elements, p.items, p.trial.budget)[:1]:
+            draws = pool.read_draws(ledger, name).get(item.id, [])
+            why = pool.why_too_small(draws, protocol, item.id, p.trial.budget)
+            yield Failure(key=p.trial.key, phase="self-play", reason=why)
+
+
+# ---- on the cluster --------------------------------------------------------------------------------------------------
+
+
+class Writer:
+    """The actor that Ray Data starts. Its engine's code is imported where it runs, and nowhere else."""
+
+    def __init__(self, generator: Generator, ledger: Ledger) -> None:
+        from engine.selfplay import writer
+
+        self.write = writer.Writer(generator, ledger)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return self.write(batch)
+
+
+def write(generator: Generator, orders: Sequence[Order], ledger: Ledger, most: int) -> None:
+    """Fulfils a generator's orders on at most `most` engines.
+
+    `ray.data.llm` takes as long for one stage, but starts one engine per stage, so that `self_qa` would hold two, and
+    does not start on two CPUs with its own tokenising stages (`python jobs/bench selfplay --against ray-data-llm`).
+    """
+    ship_own_protocols(orders)
+    quiet_ray_data()
+    size = min(MAX_ITEMS, -(-len(orders) // most))
+    rows = [{"order": ray.cloudpickle.dumps(o)} for o in sorted(orders, key=lambda o: (o.item.domain, o.item.id))]
+    dataset = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // size))
+    serving = generator.serving
+    written = dataset.map_batches(
+        Writer,
+        fn_constructor_args=(generator, ledger),
+        batch_size=size,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
+        num_cpus=1,
+        num_gpus=serving.tensor_parallel if serving.device == "gpu" else 0,
+        runtime_env={"env_vars": settings.environment(serving)},
+    )
+    # A batch is hundreds of orders and may take hours; Ray Data takes half an hour of it for a standstill.
+    written.context.execution_no_progress_timeout_s = -1
+    written.materialize()
+
+
+def ship_own_protocols(orders: Sequence[Order]) -> None:
+    """Protocols of a user's file travel to the workers with their code, which is not installed there."""
+    for function in {o.protocol.write for o in orders if o.protocol.write}:
+        if not function.__module__.startswith("engine."):
+            ray.cloudpickle.register_pickle_by_value(sys.modules[function.__module__])
+
+
+def quiet_ray_data() -> None:
+    """Ray Data's own progress bars and plans are not for our users, who see one line."""
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)

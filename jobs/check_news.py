@@ -17,7 +17,7 @@ import polars as pl
 from common import ended_well
 from outputs import check_out
 
-from analysis import news_quality
+from analysis.study import news_quality
 from engine import models, plan, wording
 from engine.architecture import n_params
 from engine.news import NewsItem, load_news

@@ -23,14 +23,15 @@ from typing import Any
 
 from outputs import check_out
 
-from analysis import fit_table, laws
-from analysis.fit_table import Request, Suggest
-from analysis.objectives import parse
+from analysis.fits import table
+from analysis.fits.objectives import parse
+from analysis.fits.table import Request, Suggest
+from analysis.laws import form
 
 
 def arguments() -> argparse.Namespace:
     raw = argparse.RawDescriptionHelpFormatter
-    known = "\n".join(f"  {law.name}({', '.join(law.variables)}): {first_line(law)}" for law in laws.LAWS.values())
+    known = "\n".join(f"  {law.name}({', '.join(law.variables)}): {first_line(law)}" for law in form.LAWS.values())
     parser = argparse.ArgumentParser(description=__doc__, epilog=f"laws:\n{known}", formatter_class=raw)
     parser.add_argument("table", help="CSV or Parquet")
     parser.add_argument("--law", required=True, metavar="NAME[,NAME]", help="laws, or auto: the best predictor of all")
@@ -58,7 +59,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def first_line(law: laws.Law) -> str:
+def first_line(law: form.Law) -> str:
     return (law.function.__doc__ or "").strip().splitlines()[0]
 
 
@@ -74,7 +75,7 @@ def request(args: argparse.Namespace) -> Request:
     names = tuple(args.law.split(","))
     parse(args.objective)
     for name in names if names != ("auto",) else ():
-        missing = set(laws.find(name).variables) - {variable for variable, _, _ in pairs}
+        missing = set(form.find(name).variables) - {variable for variable, _, _ in pairs}
         if missing:
             raise ValueError(f"--law {name} needs --x {min(missing)}=COLUMN")
     if bool(args.suggest) != bool(args.candidates):
@@ -91,13 +92,13 @@ def request(args: argparse.Namespace) -> Request:
         cluster=args.cluster,
         bootstrap=args.bootstrap,
         seed=args.seed,
-        predict=fit_table.read(args.predict) if args.predict else None,
+        predict=table.read(args.predict) if args.predict else None,
         suggest=suggest(args) if args.suggest else None,
     )
 
 
 def suggest(args: argparse.Namespace) -> Suggest:
-    return Suggest(k=args.suggest, candidates=fit_table.read(args.candidates), cost=args.cost)
+    return Suggest(k=args.suggest, candidates=table.read(args.candidates), cost=args.cost)
 
 
 def fit_all(parts: Sequence[tuple[dict[str, Any], Any]], asked: Request, jobs: int) -> list[dict[str, Any]]:
@@ -108,7 +109,7 @@ def fit_all(parts: Sequence[tuple[dict[str, Any], Any]], asked: Request, jobs: i
     with ProcessPoolExecutor(max(1, min(jobs, n, os.cpu_count() or 1)), mp_context=get_context("spawn")) as pool:
         run = map if jobs == 1 else pool.map
         found: list[dict[str, Any]] = []
-        for done, records in enumerate(run(fit_table.fit_group, keys, tables, [asked] * n), 1):
+        for done, records in enumerate(run(table.fit_group, keys, tables, [asked] * n), 1):
             found += records
             if sys.stderr.isatty():
                 print(f"\r\033[K{done} groups done, {n - done} left", end="" if done < n else "\n", file=sys.stderr)
@@ -142,7 +143,7 @@ def main() -> int:
         asked = request(args)
         check_out(args.out)
         began = time.monotonic()
-        fits = fit_all(fit_table.parts(fit_table.read(args.table, args.where), asked), asked, args.jobs)
+        fits = fit_all(table.parts(table.read(args.table, args.where), asked), asked, args.jobs)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

@@ -32,16 +32,16 @@ def main() -> int:
     store = Store(args.study)
     files = {name: read(store, name) for name in TABLES}
 
-    from analysis import report  # after the checks: drawing takes a while to import
+    from analysis.report import page  # after the checks: drawing takes a while to import
 
     trials, questions = (pl.read_parquet(io.BytesIO(content)) for content in files.values())
     name = store.root.rstrip("/").rsplit("/", 1)[-1]
-    source = report.Source(study=name, files=files, trials=trials, questions=questions, unfinished=unfinished(store))
-    page = report.html(source, tell).encode()
+    source = page.Source(study=name, files=files, trials=trials, questions=questions, unfinished=unfinished(store))
+    content = page.html(source, tell).encode()
     if args.out:
-        Path(args.out).write_bytes(page)
+        Path(args.out).write_bytes(content)
     else:
-        store.write_bytes("results/report.html", page)
+        store.write_bytes("results/report.html", content)
     print(f"Written: {args.out or store.address('results/report.html')}")
     return 0
 

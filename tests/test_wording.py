@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import news_quality
+from analysis.study import news_quality
 from engine import general, wording
 from engine.news import NewsItem, Question, load_news
 

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis import laws
-from analysis.fitting import Fit, fit_points
-from analysis.laws import Law, Quantity
-from analysis.objectives import parse
-from analysis.problem import FitError, Points, pose
-from analysis.uncertainty import Member
+from analysis.fits.fit import Fit, fit_points
+from analysis.fits.objectives import parse
+from analysis.fits.problem import FitError, Points, pose
+from analysis.fits.uncertainty import Member
+from analysis.laws.form import LAWS, Law, Quantity
 
 Array = NDArray[np.float64]
 
@@ -47,7 +46,7 @@ def candidates(variables: Sequence[str], of: Quantity) -> list[Law]:
     Laws of one variable are those of any one; the X of a law stands for any size.
     """
     found = []
-    for law in laws.LAWS.values():
+    for law in LAWS.values():
         names = law.variables
         if len(names) == len(variables) == 1 and names != ("L",):
             found.append(law.over(tuple(variables)))

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fitting import Fit
-from analysis.uncertainty import LEVEL, fitted_values, percentile
+from analysis.fits.fit import Fit
+from analysis.fits.uncertainty import LEVEL, fitted_values, percentile
 
 Array = NDArray[np.float64]
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import rel_entr
 
-from analysis.solver import huber
+from analysis.fits.solver import huber
 
 Array = NDArray[np.float64]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import permutation_test, ttest_1samp
 from statsmodels.stats.multitest import multipletests
 
-from analysis.by_item import CELL, largest_budget
+from analysis.study.by_item import CELL, largest_budget
 
 Array = NDArray[np.float64]
 

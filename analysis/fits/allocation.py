@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis import laws, uncertainty
-from analysis.fitting import Fit, fit
-from analysis.problem import FitError, to_data_units
+from analysis.fits import uncertainty
+from analysis.fits.fit import Fit, fit
+from analysis.fits.problem import FitError, to_data_units
+from analysis.laws import form
 
 Array = NDArray[np.float64]
 
@@ -154,7 +155,7 @@ def slope(flops: Array, n_best: Array) -> float:
 
 def parabola_bias(n: Array, d: Array, loss: Array, of: NDArray[np.intp]) -> tuple[float, float]:
     """The method's exponent minus the true one, and its N over the true one, on losses of the runs' additive law."""
-    law = fit(laws.find("additive"), {"N": n, "D": d}, loss)
+    law = fit(form.find("additive"), {"N": n, "D": d}, loss)
     flops, n_best = lowest_points(n, d, law.predict({"N": n, "D": d}), of)
     if len(flops) < 2 or not all(law.parameters[k] > 0 for k in FALLING):
         return float("nan"), float("nan")

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis import allocation, profile, selection, uncertainty
-from analysis.fitting import Fit
-from analysis.influence import influence
-from analysis.problem import Points
-from analysis.uncertainty import Member
+from analysis.fits import allocation, profile, selection, uncertainty
+from analysis.fits.fit import Fit
+from analysis.fits.influence import influence
+from analysis.fits.problem import Points
+from analysis.fits.uncertainty import Member
 
 Array = NDArray[np.float64]
 

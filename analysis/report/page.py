@@ -18,10 +18,13 @@ import jinja2
 import numpy as np
 import polars as pl
 
-from analysis import by_item, collapse, contrasts, figures, selection, study_fits, uncertainty
-from analysis.collapse import Collapse
-from analysis.contrasts import Ranking
-from analysis.study_fits import Fitted, Progress
+from analysis.fits import selection, uncertainty
+from analysis.report import figures
+from analysis.study import by_item, collapse, contrasts
+from analysis.study import fits as study_fits
+from analysis.study.collapse import Collapse
+from analysis.study.contrasts import Ranking
+from analysis.study.fits import Fitted, Progress
 
 PACKAGES = ("engram", "numpy", "scipy", "statsmodels", "polars")
 COMPUTE, TOKENS = "training compute, FLOPs", "training tokens"
@@ -81,10 +84,10 @@ def as_address(content: bytes) -> str:
 
 
 def template() -> jinja2.Template:
-    loader = jinja2.PackageLoader("analysis", "")
+    loader = jinja2.PackageLoader("analysis.report", "")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"points": points, "percent": percent, "number": number, "p": p_value}
-    return environment.get_template("report.html.jinja")
+    return environment.get_template("page.html.jinja")
 
 
 def as_json(records: Sequence[Mapping[str, Any]]) -> bytes:

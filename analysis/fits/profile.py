@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import f as f_distribution
 
-from analysis import solver
-from analysis.fitting import Fit, spread
-from analysis.problem import Problem, factor, power, to_parameters
+from analysis.fits import solver
+from analysis.fits.fit import Fit, spread
+from analysis.fits.problem import Problem, factor, power, to_parameters
 
 Array = NDArray[np.float64]
 

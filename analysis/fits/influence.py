@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis import solver
-from analysis.fitting import Fit
-from analysis.problem import in_order, to_data_units, to_parameters
-from analysis.uncertainty import CHUNK, TOLERANCE, by_name
+from analysis.fits import solver
+from analysis.fits.fit import Fit
+from analysis.fits.problem import in_order, to_data_units, to_parameters
+from analysis.fits.uncertainty import CHUNK, TOLERANCE, by_name
 
 Array = NDArray[np.float64]
 

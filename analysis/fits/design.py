@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from analysis.fitting import Fit, spread
-from analysis.problem import FitError
-from analysis.uncertainty import LEVEL
+from analysis.fits.fit import Fit, spread
+from analysis.fits.problem import FitError
+from analysis.fits.uncertainty import LEVEL
 
 Array = NDArray[np.float64]
 

@@ -5,17 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import examples, laws, profile, selection, uncertainty
-from analysis.fitting import fit, fit_points
-from analysis.influence import influence
-from analysis.problem import Points
+from analysis.fits import examples, profile, selection, uncertainty
+from analysis.fits.fit import fit, fit_points
+from analysis.fits.influence import influence
+from analysis.fits.problem import Points
+from analysis.laws import form
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["additive", "rectified", "logistic", "multiplicative"])
 def test_bootstrap_intervals_hold_the_truth_as_often_as_they_say(name: str) -> None:
     """90 % of 100 draws, within three standard errors; `jobs/bench_fits.py` does all laws with more draws."""
-    law, held = laws.find(name), []
+    law, held = form.find(name), []
     accuracy = law.of == "accuracy"
     for seed in range(100):
         made = examples.shares(name, 200, seed) if accuracy else examples.losses(name, 0.005, seed)
@@ -44,7 +45,7 @@ def test_prediction_intervals_hold_points_beyond_the_fit() -> None:
         kept, hidden = slice(0, 28), {"x": x[28:]}
         given_ = Points(variables={"x": x[kept]}, y=y[kept])
         ranked = selection.compare(
-            [laws.find(n) for n in ("power", "power_offset")], given_, objective="mse:log", starts=8
+            [form.find(n) for n in ("power", "power_offset")], given_, objective="mse:log", starts=8
         )
         members = [
             uncertainty.Member(
@@ -59,7 +60,7 @@ def test_prediction_intervals_hold_points_beyond_the_fit() -> None:
 
 def test_where_a_form_missed_before_its_predictions_beyond_are_less_sure_and_those_within_are_not() -> None:
     made = examples.losses("power", 0.001)
-    found = fit_points(laws.find("power"), made, objective="mse:log")
+    found = fit_points(form.find("power"), made, objective="mse:log")
     draws = uncertainty.bootstrap(found, 200)
     at = {"x": np.array([1e3, 1e8])}
     sure = uncertainty.mixed_intervals([uncertainty.Member(fit=found, draws=draws)], at)
@@ -73,7 +74,7 @@ def test_where_a_form_missed_before_its_predictions_beyond_are_less_sure_and_tho
 def test_a_profile_is_one_sided_where_the_data_set_one_bound() -> None:
     x = np.geomspace(10, 300, 25)
     y = 3 * x**-0.3 * np.exp(0.002 * np.random.default_rng(1).standard_normal(25))  # no offset to be seen
-    found = fit(laws.find("power_offset"), {"x": x}, y, objective="mse:log")
+    found = fit(form.find("power_offset"), {"x": x}, y, objective="mse:log")
     low, high = profile.interval(found, "e")
     assert low is None or low < 1e-3
     assert high is not None
@@ -82,7 +83,7 @@ def test_a_profile_is_one_sided_where_the_data_set_one_bound() -> None:
 
 def test_a_profile_agrees_with_standard_errors_where_the_data_tell_much() -> None:
     made = examples.losses("additive", 0.002)
-    found = fit_points(laws.find("additive"), made, objective="mse:log")
+    found = fit_points(form.find("additive"), made, objective="mse:log")
     low, high = profile.interval(found, "alpha")
     assert low is not None
     assert high is not None
@@ -95,7 +96,7 @@ def test_the_point_that_was_moved_has_the_most_influence() -> None:
     made = examples.losses("power", 0.001)
     y = made.y.copy()
     y[11] *= 1.5
-    found = fit(laws.find("power"), made.variables, y, objective="mse:log")
+    found = fit(form.find("power"), made.variables, y, objective="mse:log")
     strongest = influence(found)[0]
     assert strongest.left_out == 12  # rows count from 1
     assert strongest.parameters["c"] == pytest.approx(-0.3, abs=1e-3)
@@ -105,5 +106,5 @@ def test_the_cluster_that_was_moved_has_the_most_influence() -> None:
     made = examples.losses("power", 0.001)
     of = ["abcd"[i % 4] for i in range(len(made.y))]
     y = made.y * np.where(np.array(of) == "c", 1.2, 1.0)
-    found = fit(laws.find("power"), made.variables, y, objective="mse:log")
+    found = fit(form.find("power"), made.variables, y, objective="mse:log")
     assert influence(found, of)[0].left_out == "c"

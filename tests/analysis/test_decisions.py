@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from analysis import allocation, chain, design, examples, laws, uncertainty
-from analysis.fitting import fit, fit_points
-from analysis.problem import FitError
+from analysis.fits import allocation, chain, design, examples, uncertainty
+from analysis.fits.fit import fit, fit_points
+from analysis.fits.problem import FitError
+from analysis.laws import form
 
 
 def test_the_best_allocation_has_the_lowest_loss_of_its_compute() -> None:
     truth = examples.TRUE["additive"]
-    law = laws.find("additive")
+    law = form.find("additive")
 
     def loss(log_n: float) -> float:
         n = np.exp(log_n)
@@ -24,7 +25,7 @@ def test_the_best_allocation_has_the_lowest_loss_of_its_compute() -> None:
 
 
 def test_allocations_come_with_intervals_that_hold_the_truth() -> None:
-    found = fit_points(laws.find("additive"), examples.losses("additive", 0.005), objective="mse:log")
+    found = fit_points(form.find("additive"), examples.losses("additive", 0.005), objective="mse:log")
     [one] = allocation.allocate(found, uncertainty.bootstrap(found, 200), [1e21])
     n, _ = allocation.best(examples.TRUE["additive"], 1e21)
     assert one.n_interval is not None
@@ -35,14 +36,14 @@ def test_allocations_come_with_intervals_that_hold_the_truth() -> None:
 
 def test_a_law_without_an_optimum_is_refused() -> None:
     made = examples.losses("additive")
-    flat = fit(laws.find("additive"), made.variables, 1.7 + 400 * made.variables["N"] ** -0.34)
+    flat = fit(form.find("additive"), made.variables, 1.7 + 400 * made.variables["N"] ** -0.34)
     with pytest.raises(FitError, match="is 0"):
         allocation.allocate(flat, np.empty((0, 5)), [1e21])
 
 
 def test_isoflop_parabolas_tell_how_wrong_they_are() -> None:
     """Sizes to one side of the optimum only: the exponent is off, and by how much is told."""
-    truth, law = examples.TRUE["additive"], laws.find("additive")
+    truth, law = examples.TRUE["additive"], form.find("additive")
     c, ratio = (a.ravel() for a in np.meshgrid(np.geomspace(1e18, 1e22, 5), np.geomspace(0.5, 30, 9), indexing="ij"))
     n = ratio * np.array([allocation.best(truth, x)[0] for x in c])
     d = c / 6 / n
@@ -56,7 +57,7 @@ def test_isoflop_parabolas_tell_how_wrong_they_are() -> None:
 
 def test_suggested_trials_are_those_that_tell_most_for_their_cost() -> None:
     made = examples.losses("power", 0.01)
-    found = fit(laws.find("power"), made.variables, made.y, objective="mse:log")
+    found = fit(form.find("power"), made.variables, made.y, objective="mse:log")
     candidates = {"x": np.array([1e2, 1e3, 1e7])}
     far = {"x": np.array([1e8])}
     cheap = design.suggest(found, candidates, np.ones(3), far, 1)
@@ -70,7 +71,7 @@ def test_a_suggested_trial_shrinks_the_interval_as_much_as_was_said() -> None:
     """Said before it runs, by the derivatives; measured with it, by the standard error of the prediction."""
     rng = np.random.default_rng(0)
     x = np.geomspace(10, 1e4, 12)
-    law, far = laws.find("power"), {"x": np.array([1e8])}
+    law, far = form.find("power"), {"x": np.array([1e8])}
 
     def run(at: np.ndarray) -> "tuple[np.ndarray, np.ndarray]":
         return at, 3 * at**-0.3 * np.exp(0.01 * rng.standard_normal(len(at)))
@@ -87,14 +88,14 @@ def test_a_suggested_trial_shrinks_the_interval_as_much_as_was_said() -> None:
 
 def test_a_chain_gives_the_accuracy_of_a_model_that_was_never_trained() -> None:
     losses = examples.losses("additive", 0.003)
-    loss = fit_points(laws.find("additive"), losses, objective="mse:log")
-    step = laws.find("chained")
+    loss = fit_points(form.find("additive"), losses, objective="mse:log")
+    step = form.find("chained")
     at = np.linspace(1.9, 3.2, 40)
     truth = examples.TRUE["chained"]
     share = np.random.default_rng(0).binomial(500, step.value({"L": at}, truth)) / 500
     accuracy = fit(step, {"L": at}, share, objective="binomial", weights=np.full(40, 500.0))
     large = {"N": np.array([7e10]), "D": np.array([2e12])}
-    wanted = step.value({"L": laws.find("additive").value(large, examples.TRUE["additive"])}, truth)
+    wanted = step.value({"L": form.find("additive").value(large, examples.TRUE["additive"])}, truth)
     assert chain.predict(loss, accuracy, large) == pytest.approx(wanted, abs=0.03)
     low, high = chain.interval(
         loss, uncertainty.bootstrap(loss, 100), accuracy, uncertainty.bootstrap(accuracy, 100, 1), large

@@ -9,10 +9,11 @@ from typing import Any
 
 import polars as pl
 
-from analysis import collapse, fit_table
-from analysis.contrasts import EVERYWHERE
-from analysis.fit_table import Forms, Request
-from analysis.problem import FitError
+from analysis.fits import table
+from analysis.fits.problem import FitError
+from analysis.fits.table import Forms, Request
+from analysis.study import collapse
+from analysis.study.contrasts import EVERYWHERE
 
 ARM = ("protocol", "trainee", "generator", "method")  # what has a law of its own
 REQUEST = Request(
@@ -63,9 +64,9 @@ def fit_one(arm: Mapping[str, str], rows: pl.DataFrame) -> Fitted:
     if rows["budget"].n_unique() < 2:
         return Fitted(arm=arm, rows=rows, refused="all of its trials have one budget")
     try:
-        fit_table.parts(rows, REQUEST)
-        forms = fit_table.weigh_forms(rows, REQUEST)
-        record = fit_table.chosen(arm, forms, rows, rows.clear(), REQUEST)
+        table.parts(rows, REQUEST)
+        forms = table.weigh_forms(rows, REQUEST)
+        record = table.chosen(arm, forms, rows, rows.clear(), REQUEST)
     except FitError as error:
         return Fitted(arm=arm, rows=rows, refused=str(error))
     return Fitted(arm=arm, rows=rows, forms=forms, record=record)

@@ -2,13 +2,13 @@
 
 import doctest
 
-from analysis import laws
+from analysis.laws import form
 
 
 def test_the_worked_example_of_analysis() -> None:
     try:
-        failed, tried = doctest.testfile("../analysis/README.md", encoding="utf-8")
+        failed, tried = doctest.testfile("../../analysis/README.md", encoding="utf-8")
     finally:
-        laws.LAWS.pop("mine", None)
+        form.LAWS.pop("mine", None)
     assert tried > 15
     assert failed == 0

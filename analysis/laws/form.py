@@ -1,9 +1,9 @@
-"""What a scaling law is: a form with named parameters and gradients. The forms are in loss_laws.py, accuracy_laws.py.
+"""What a scaling law is: a form with named parameters and gradients. The forms are in loss.py, accuracy.py.
 
 A law is one function of its variables and parameters; it gives its value, or its value and its partial derivatives.
 A law of your own:
 
-    from analysis.laws import amplitude, exponent, law, offset
+    from analysis.laws.form import amplitude, exponent, law, offset
 
     @law("mine", variables="x", parameters=[amplitude("b", x="c"), exponent("c", -4, 0), offset("e")])
     def mine(x, b, c, e):

@@ -15,7 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import by_item, collapse, contrasts, figures, study_fits
+from analysis.report import figures
+from analysis.study import by_item, collapse, contrasts
+from analysis.study import fits as study_fits
 
 
 @pytest.fixture(scope="module")

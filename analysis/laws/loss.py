@@ -1,11 +1,11 @@
-"""Laws of the loss: how it falls with size, data and compute. `analysis/laws.py` tells what a law is."""
+"""Laws of the loss: how it falls with size, data and compute. `form.py` tells what a law is."""
 
 from itertools import chain
 
 import numpy as np
 from scipy.special import expit
 
-from analysis.laws import Array, Parameter, amplitude, exponent, law, offset, scale
+from analysis.laws.form import Array, Parameter, amplitude, exponent, law, offset, scale
 
 TINY = 1e-300
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.laws import Law, Parameter
-from analysis.objectives import Objective, parse
+from analysis.fits.objectives import Objective, parse
+from analysis.laws.form import Law, Parameter
 
 Array = NDArray[np.float64]
 
@@ -31,7 +31,7 @@ class BadValues(FitError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Points:
-    """What a law is fitted to: columns [n] in the units of the data. Weights and errors: see `fitting.fit`."""
+    """What a law is fitted to: columns [n] in the units of the data. Weights and errors: see `fit.fit`."""
 
     variables: Mapping[str, Array]
     y: Array
@@ -93,7 +93,7 @@ def pose(
     weights: Sequence[float] | Array | None = None,
     errors: Sequence[float] | Array | None = None,
 ) -> Problem:
-    """Checks the data and centres it. What the arguments are: see `fitting.fit`."""
+    """Checks the data and centres it. What the arguments are: see `fit.fit`."""
     missing = [v for v in law.variables if v not in variables]
     if missing:
         raise FitError(f"the law {law.name} needs the variable {missing[0]!r}; given: {', '.join(variables)}")

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import examples, laws, selection, uncertainty
-from analysis.examples import TRUE
-from analysis.fitting import fit
-from analysis.problem import BadValues, FitError, NoVariation, Points, TooFewPoints
+from analysis.fits import examples, selection, uncertainty
+from analysis.fits.examples import TRUE
+from analysis.fits.fit import fit
+from analysis.fits.problem import BadValues, FitError, NoVariation, Points, TooFewPoints
+from analysis.laws import form
 
 
 def values(name: str, noise: float = 0.0, seed: int = 0) -> tuple[dict[str, Any], Any]:
@@ -25,20 +26,20 @@ def values(name: str, noise: float = 0.0, seed: int = 0) -> tuple[dict[str, Any]
 
 
 def test_every_law_has_a_true_example() -> None:
-    assert set(TRUE) == set(laws.LAWS)
+    assert set(TRUE) == set(form.LAWS)
 
 
 @pytest.mark.parametrize("name", TRUE)
 def test_without_noise_every_law_gives_back_its_parameters(name: str) -> None:
     x, y = values(name)
-    found = fit(laws.find(name), x, y, starts=64)
+    found = fit(form.find(name), x, y, starts=64)
     assert found.converged
     assert found.parameters == pytest.approx(TRUE[name], rel=1e-6)
 
 
 @pytest.mark.parametrize("name", TRUE)
 def test_gradients_are_those_of_finite_differences(name: str) -> None:
-    law, x = laws.find(name), examples.places(laws.find(name))
+    law, x = form.find(name), examples.places(form.find(name))
     at = {k: np.asarray(v) for k, v in TRUE[name].items()}
     _, gradient = law.value_and_gradient(x, at)
     for i, k in enumerate(law.names):
@@ -51,7 +52,7 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
 @pytest.mark.parametrize("factor", [1e-6, 1e6])
 def test_units_of_the_table_are_kept_whatever_they_are(name: str, factor: float) -> None:
     x, y = values(name, noise=0.002)
-    law = laws.find(name)
+    law = form.find(name)
     times = 5 if law.of == "loss" else 1  # a share has one unit only
     plain = fit(law, x, y, starts=64)
     same = {v: factor * column for v, column in x.items()}
@@ -63,7 +64,7 @@ def test_units_of_the_table_are_kept_whatever_they_are(name: str, factor: float)
 @pytest.mark.parametrize("objective", ["huber:1e-3:log", "lad:log", "mse:log", "mse:raw", "lad:raw", "huber:0.01:raw"])
 def test_no_objective_is_lower_anywhere_near_the_fit(objective: str) -> None:
     x, y = values("additive", noise=0.01)
-    found = fit(laws.find("additive"), x, y, objective=objective)
+    found = fit(form.find("additive"), x, y, objective=objective)
     problem, rng = found.problem, np.random.default_rng(0)
     for step in (1e-2, 1e-4):
         moved = found.searched * (1 + step * rng.standard_normal((200, 5)))
@@ -73,13 +74,13 @@ def test_no_objective_is_lower_anywhere_near_the_fit(objective: str) -> None:
 
 def test_most_starts_reach_the_best_minimum() -> None:
     x, y = values("additive", noise=0.01)
-    found = fit(laws.find("additive"), x, y)
+    found = fit(form.find("additive"), x, y)
     assert found.starts_at_optimum >= 0.95 * found.starts
 
 
 def test_a_minimum_that_one_start_in_ten_finds_is_found_with_few_starts() -> None:
     made = examples.losses("bnsl_2", 0.005, 5000)
-    law = laws.find("bnsl_2")
+    law = form.find("bnsl_2")
     at_truth = np.log(examples.truth(law, made.variables) / made.y)
     found = fit(law, made.variables, made.y, objective="mse:log", starts=16)
     assert found.value <= (at_truth**2).sum()
@@ -89,17 +90,17 @@ def test_a_minimum_that_one_start_in_ten_finds_is_found_with_few_starts() -> Non
 def test_no_law_of_accuracy_goes_beyond_all_answers_right() -> None:
     x = np.geomspace(1, 100, 20)
     rising = np.clip(0.1 + 0.19 * np.log(x), 0, 1)  # straight to 1: a free ceiling would lie above
-    found = fit(laws.find("logistic"), {"x": x}, rising, objective="binomial", weights=np.full(20, 200.0))
+    found = fit(form.find("logistic"), {"x": x}, rising, objective="binomial", weights=np.full(20, 200.0))
     assert found.parameters["ceiling"] <= 1
     with pytest.raises(BadValues, match="y is no share between 0 and 1 in rows"):
-        fit(laws.find("logistic"), {"x": x}, 100 * rising, objective="mse:raw")
+        fit(form.find("logistic"), {"x": x}, 100 * rising, objective="mse:raw")
 
 
 def test_what_the_data_cannot_tell_is_said() -> None:
     x, y = values("additive", noise=0.01)
     few = x["D"] < 2e9  # all points at one amount of data but for rounding: B and beta stand for each other
     nearly = {"N": x["N"][few], "D": x["D"][few] * (1 + 1e-6 * np.arange(few.sum()))}
-    found = fit(laws.find("additive"), nearly, y[few])
+    found = fit(form.find("additive"), nearly, y[few])
     assert not found.identified["beta"]
     assert any(
         line.startswith("beta is not identified") or "beta ended at its bound" in line for line in found.warnings
@@ -109,7 +110,7 @@ def test_what_the_data_cannot_tell_is_said() -> None:
 def test_a_term_that_the_data_do_not_want_ends_at_its_bound_and_is_told() -> None:
     x, y = values("power")
     bent = y * np.exp(-0.01 * np.log(x["x"] / 10) ** 2)  # falls ever faster: an offset could only do harm
-    found = fit(laws.find("power_offset"), x, bent)
+    found = fit(form.find("power_offset"), x, bent)
     assert found.parameters["e"] == 0
     assert found.at_bound == ("e",)
     assert not found.identified["e"]
@@ -122,7 +123,7 @@ def test_a_narrow_huber_loss_is_no_surer_of_few_points_than_least_squares() -> N
     for seed in range(12):
         x = np.geomspace(10, 1e4, 8)
         y = 3 * x**-0.3 * np.exp(0.05 * np.random.default_rng(seed).standard_normal(8))
-        narrow, wide = (fit(laws.find("power"), {"x": x}, y, objective=o) for o in ("huber:1e-3:log", "mse:log"))
+        narrow, wide = (fit(form.find("power"), {"x": x}, y, objective=o) for o in ("huber:1e-3:log", "mse:log"))
         ratios.append(narrow.standard_errors["c"] / wide.standard_errors["c"])
     assert 0.5 < np.median(ratios) < 3
     assert min(ratios) > 0.1
@@ -132,7 +133,7 @@ def test_prediction_intervals_lie_where_the_points_are_even_if_errors_are_one_si
     rng = np.random.default_rng(0)
     x = np.geomspace(10, 1e6, 400)
     y = 3 * x**-0.3 * np.exp(0.1 * rng.exponential(size=400))
-    found = fit(laws.find("power"), {"x": x}, y, objective="mse:log")
+    found = fit(form.find("power"), {"x": x}, y, objective="mse:log")
     alone = uncertainty.Member(fit=found, draws=uncertainty.bootstrap(found, 400))
     low, high = uncertainty.mixed_intervals([alone], {"x": x})
     assert np.mean((low <= y) & (y <= high)) == pytest.approx(0.9, abs=0.03)
@@ -160,29 +161,29 @@ def test_what_no_fit_can_use_is_refused_by_kind_and_name_and_row(
         given["z"] = given.pop("x")
     y = given.pop("y")[: len(next(iter(given.values())))]
     with pytest.raises(kind, match=message):
-        fit(laws.find("power_offset"), given, y)
+        fit(form.find("power_offset"), given, y)
 
 
 @pytest.mark.parametrize("name", ["huber:log", "huber:0:log", "mse", "lad:ln", "huber:a:log", "least squares"])
 def test_an_unknown_objective_is_refused(name: str) -> None:
     x, y = values("power")
     with pytest.raises(ValueError, match="objective"):
-        fit(laws.find("power"), x, y, objective=name)
+        fit(form.find("power"), x, y, objective=name)
 
 
 def test_a_law_of_ones_own_is_one_function_without_a_gradient() -> None:
     try:
 
-        @laws.law("mine", variables="x", parameters=[laws.amplitude("b", x="-c"), laws.exponent("c"), laws.offset("e")])
+        @form.law("mine", variables="x", parameters=[form.amplitude("b", x="-c"), form.exponent("c"), form.offset("e")])
         def mine(x: Any, b: Any, c: Any, e: Any) -> Any:
             """b·x^−c + e"""
             return b * x**-c + e
 
         x, y = values("power_offset")
-        found = fit(laws.find("mine"), x, y)
+        found = fit(form.find("mine"), x, y)
         assert found.parameters == pytest.approx({"b": 3.0, "c": 0.3, "e": 0.5}, rel=1e-6)
     finally:
-        laws.LAWS.pop("mine", None)
+        form.LAWS.pop("mine", None)
 
 
 @settings(max_examples=20, deadline=None)
@@ -197,7 +198,7 @@ def test_resampling_keeps_the_number_of_points_and_whole_clusters(n_clusters: in
 
 def test_the_form_that_made_the_data_predicts_best() -> None:
     x, y = values("power_offset", noise=0.002)
-    forms = [laws.find(n) for n in ("power", "power_offset")]
+    forms = [form.find(n) for n in ("power", "power_offset")]
     ranked = selection.compare(forms, Points(variables=x, y=y), objective="mse:log")
     assert ranked[0].fit.law.name == "power_offset"
     assert ranked[0].aicc < ranked[1].aicc
@@ -251,10 +252,10 @@ def test_the_job_writes_a_record_a_group_and_law(table: Path, tmp_path: Path) ->
 
 
 def test_a_form_that_cannot_be_fitted_does_not_spoil_the_others() -> None:
-    nowhere = laws.find("power_offset").over(("x",))
+    nowhere = form.find("power_offset").over(("x",))
     broken = dataclasses.replace(nowhere, name="broken", function=lambda x, b, c, e: np.nan * x * b)
     made = examples.losses("power", 0.001)
-    forms = [laws.find("power"), broken, laws.find("bnsl_2")]
+    forms = [form.find("power"), broken, form.find("bnsl_2")]
     few = made.take(np.arange(8))
     ranked = selection.compare(forms, few, objective="mse:log")
     assert [c.fit.law.name for c in ranked] == ["power"]

@@ -6,7 +6,7 @@ Floor and ceiling are shares, from 0 to 1. They are fitted best under `binomial`
 import numpy as np
 from scipy.special import expit
 
-from analysis.laws import Array, Parameter, law, scale
+from analysis.laws.form import Array, Parameter, law, scale
 
 
 def share_of_answers(name: str) -> Parameter:
@@ -94,7 +94,7 @@ def saturating_exponential_2(
 def chained(L: Array, floor: Array, ceiling: Array, L_0: Array, k: Array) -> tuple[Array, list[Array]]:
     """floor + (ceiling − floor) / (1 + e^(k·(L − L_0))): accuracy from loss (Bhagia et al. 2024, arXiv 2412.04403).
 
-    The second step of a chain whose first one is a law of the loss; `analysis.chain` puts the two together.
+    The second step of a chain whose first one is a law of the loss; `analysis.fits.chain` puts the two together.
     """
     share = expit(-k * (L - L_0))
     slope = (ceiling - floor) * share * (1 - share)

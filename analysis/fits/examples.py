@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis import laws
-from analysis.laws import Law
-from analysis.problem import Points
+from analysis.fits.problem import Points
+from analysis.laws import form
+from analysis.laws.form import Law
 
 Array = NDArray[np.float64]
 
@@ -56,7 +56,7 @@ def truth(law: Law, variables: Mapping[str, Array]) -> Array:
 
 def losses(name: str, noise: float = 0.0, seed: int = 0) -> Points:
     """Points of a law with normal errors of ln y, `noise` their standard deviation."""
-    law = laws.find(name)
+    law = form.find(name)
     x = places(law)
     y = truth(law, x)
     return Points(variables=x, y=y * np.exp(noise * np.random.default_rng(seed).standard_normal(len(y))))
@@ -64,7 +64,7 @@ def losses(name: str, noise: float = 0.0, seed: int = 0) -> Points:
 
 def shares(name: str, tries: int, seed: int = 0) -> Points:
     """Points of a law of accuracy, each the share of right answers in `tries`."""
-    law = laws.find(name)
+    law = form.find(name)
     x = places(law)
     y = np.random.default_rng(seed).binomial(tries, truth(law, x)) / tries
     return Points(variables=x, y=y, weights=np.full(len(y), float(tries)))

@@ -7,13 +7,14 @@ from typing import Any
 
 import polars as pl
 
-from analysis import design, laws, selection
-from analysis.fit_record import describe, draw, errors, finite, predictions
-from analysis.fitting import Fit, fit_points
-from analysis.laws import Quantity
-from analysis.objectives import parse
-from analysis.problem import BadValues, FitError, Points
-from analysis.uncertainty import Member
+from analysis.fits import design, selection
+from analysis.fits.fit import Fit, fit_points
+from analysis.fits.objectives import parse
+from analysis.fits.problem import BadValues, FitError, Points
+from analysis.fits.record import describe, draw, errors, finite, predictions
+from analysis.fits.uncertainty import Member
+from analysis.laws import form
+from analysis.laws.form import Quantity
 
 ROW = "__row__"  # a row's number in its file, for errors
 
@@ -130,7 +131,7 @@ def fit_group(key: Mapping[str, Any], part: pl.DataFrame, request: Request) -> l
     try:
         if request.laws == ("auto",):
             return [chosen(key, weigh_forms(kept, request), kept, hidden, request)]
-        return [single(key, laws.find(name), kept, hidden, request) for name in request.laws]
+        return [single(key, form.find(name), kept, hidden, request) for name in request.laws]
     except FitError as error:
         where = ", ".join(f"{k}={v}" for k, v in key.items())
         raise type(error)(f"group {where}: {error}" if where else str(error)) from error
@@ -151,7 +152,7 @@ def points(part: pl.DataFrame, request: Request) -> Points:
 
 
 def single(
-    key: Mapping[str, Any], law: laws.Law, kept: pl.DataFrame, hidden: pl.DataFrame, request: Request
+    key: Mapping[str, Any], law: form.Law, kept: pl.DataFrame, hidden: pl.DataFrame, request: Request
 ) -> dict[str, Any]:
     """A law's record."""
     found = fit_points(law, points(kept, request), objective=request.objective, seed=request.seed)

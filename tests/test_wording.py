@@ -88,12 +88,6 @@ def test_several_domains_are_told_together_too() -> None:
     assert dict(found.select("domain", "share").iter_rows()) == {"coding": 0.4, "events": 0.8, "all": 0.6}
 
 
-def test_what_is_answered_with_the_news_at_hand_is_told_by_what_it_needs() -> None:
-    kinds = pl.Series(["recall"] * 40 + ["apply"] * 60)
-    [row] = news_quality.kind_table(rows("small", 1, "icl", 70).with_columns(kind=kinds)).to_dicts()
-    assert row == {"model": "small", "recall": "100 (40)", "apply": "50 (60)"}
-
-
 def rules(share: float) -> pl.DataFrame:
     found = [{"domain": "events", "rule": "longest option", "n_options": 4, "correct": share} for _ in range(100)]
     return pl.DataFrame(found)

@@ -50,17 +50,6 @@ def accuracy_table(found: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def kind_table(rows: pl.DataFrame) -> pl.DataFrame:
-    """A row a model, a column a kind of question: percent of the choices right with the news in context, and (of how
-    many). `rows`: model, form, condition, kind, correct."""
-    found = rows.filter(form="choice", condition="icl").group_by("model", "kind", maintain_order=True)
-    percent = (100 * pl.col("correct").cast(pl.Float64).mean()).round().cast(pl.Int64)
-    cells = found.agg(cell=pl.format("{} ({})", percent, pl.len()))
-    return cells.with_columns(pl.col("kind").fill_null("not told")).pivot(
-        "kind", index="model", values="cell", maintain_order=True
-    )
-
-
 def rule_table(rules: pl.DataFrame) -> pl.DataFrame:
     """A row a rule, a column a domain: percent of the questions that the rule gets right."""
     percent = (100 * pl.col("correct").mean()).round().cast(pl.Int64)

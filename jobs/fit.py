@@ -23,9 +23,9 @@ from typing import Any
 
 from outputs import check_out
 
-from analysis.fits import table
+from analysis.fits import group, table
 from analysis.fits.objectives import parse
-from analysis.fits.table import Request, Suggest
+from analysis.fits.request import Request, Suggest
 from analysis.laws import form
 
 
@@ -109,7 +109,7 @@ def fit_all(parts: Sequence[tuple[dict[str, Any], Any]], asked: Request, jobs: i
     with ProcessPoolExecutor(max(1, min(jobs, n, os.cpu_count() or 1)), mp_context=get_context("spawn")) as pool:
         run = map if jobs == 1 else pool.map
         found: list[dict[str, Any]] = []
-        for done, records in enumerate(run(table.fit_group, keys, tables, [asked] * n), 1):
+        for done, records in enumerate(run(group.fit_group, keys, tables, [asked] * n), 1):
             found += records
             if sys.stderr.isatty():
                 print(f"\r\033[K{done} groups done, {n - done} left", end="" if done < n else "\n", file=sys.stderr)

@@ -1,60 +1,16 @@
-"""Laws fitted to the groups of a table, as plain data for a file: what `jobs/fit.py` writes."""
+"""Reads a table and checks that a request can be made of it; faults are named with their column and rows."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from analysis.fits import design, selection
-from analysis.fits.fit import Fit, fit_points
 from analysis.fits.objectives import parse
-from analysis.fits.problem import BadValues, FitError, Points
-from analysis.fits.record import describe, draw, errors, finite, predictions
-from analysis.fits.uncertainty import Member
-from analysis.laws import form
-from analysis.laws.form import Quantity
+from analysis.fits.problem import BadValues, FitError
+from analysis.fits.request import Request
 
 ROW = "__row__"  # a row's number in its file, for errors
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Suggest:
-    """Which `k` of the `candidates` to run next; `cost` is a column of them, or none if they cost alike."""
-
-    k: int
-    candidates: pl.DataFrame
-    cost: str | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """What to fit. `laws`: names, or ("auto",); `x`: variable of the law → column."""
-
-    laws: tuple[str, ...]
-    x: Mapping[str, str]
-    y: str
-    objective: str = "huber:1e-3:log"
-    weights: str | None = None
-    errors: str | None = None
-    group: tuple[str, ...] = ()
-    split: str | None = None
-    cluster: str | None = None
-    bootstrap: int = 0
-    seed: int = 0
-    predict: pl.DataFrame | None = None
-    suggest: Suggest | None = None
-
-    @property
-    def columns(self) -> list[str]:
-        """All columns of the table that are read."""
-        return [*self.numbers, *self.group, *(c for c in (self.split, self.cluster) if c)]
-
-    @property
-    def numbers(self) -> list[str]:
-        """Those that hold numbers."""
-        return [*self.x.values(), self.y, *(c for c in (self.weights, self.errors) if c)]
 
 
 def read(path: str, where: str | None = None) -> pl.DataFrame:
@@ -122,132 +78,3 @@ def check_asked(request: Request) -> None:
         asked = [*x, *([request.suggest.cost] if request.suggest.cost else [])]
         check_columns(request.suggest.candidates, asked, asked, "--candidates")
         check_values(request.suggest.candidates, asked, asked, "--candidates")
-
-
-def fit_group(key: Mapping[str, Any], part: pl.DataFrame, request: Request) -> list[dict[str, Any]]:
-    """One record a law. Raises FitError that names the group."""
-    kept = part.filter(pl.col(request.split) == 1) if request.split else part
-    hidden = part.filter(pl.col(request.split) == 0) if request.split else part.clear()
-    try:
-        if request.laws == ("auto",):
-            return [chosen(key, weigh_forms(kept, request), kept, hidden, request)]
-        return [single(key, form.find(name), kept, hidden, request) for name in request.laws]
-    except FitError as error:
-        where = ", ".join(f"{k}={v}" for k, v in key.items())
-        raise type(error)(f"group {where}: {error}" if where else str(error)) from error
-
-
-def points(part: pl.DataFrame, request: Request) -> Points:
-    """The columns of the request as numbers, variables by the law's names."""
-
-    def numbers(column: str | None) -> Any:
-        return None if column is None else part[column].cast(pl.Float64).to_numpy()
-
-    return Points(
-        variables={name: numbers(column) for name, column in request.x.items()},
-        y=numbers(request.y),
-        weights=numbers(request.weights),
-        errors=numbers(request.errors),
-    )
-
-
-def single(
-    key: Mapping[str, Any], law: form.Law, kept: pl.DataFrame, hidden: pl.DataFrame, request: Request
-) -> dict[str, Any]:
-    """A law's record."""
-    found = fit_points(law, points(kept, request), objective=request.objective, seed=request.seed)
-    clusters = clusters_of(kept, request)
-    alone = [Member(fit=found, draws=draw(found, clusters, request.bootstrap, request.seed))]
-    return record(key, alone, kept, hidden, request)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Forms:
-    """All forms that could be fitted, the best predictor first; the same as members of a mix; why others could not."""
-
-    ranked: list[selection.Candidate]
-    members: list[Member]
-    refused: dict[str, str]
-
-
-def weigh_forms(kept: pl.DataFrame, request: Request) -> Forms:
-    """Fits and ranks all forms of the request's variables."""
-    of: Quantity = "accuracy" if parse(request.objective).binomial else "loss"
-    forms = selection.candidates(list(request.x), of)
-    given = points(kept, request)
-    ranked = selection.compare(forms, given, objective=request.objective, seed=request.seed)
-    clusters = clusters_of(kept, request)
-    members = [
-        Member(
-            fit=c.fit,
-            draws=draw(c.fit, clusters, request.bootstrap, request.seed),
-            weight=c.weight,
-            misses=c.misses,
-        )
-        for c in ranked
-    ]
-    return Forms(ranked=ranked, members=members, refused=selection.refusals(forms, ranked, given, request.objective))
-
-
-def chosen(
-    key: Mapping[str, Any], forms: Forms, kept: pl.DataFrame, hidden: pl.DataFrame, request: Request
-) -> dict[str, Any]:
-    """The winner's record; the errors are those of all forms together, weighted by what each would have predicted."""
-    asked = hidden if hidden.height else kept
-    at = variables(asked if request.predict is None else request.predict, request)
-    return record(key, forms.members, kept, hidden, request) | {
-        "choice": selection.choice(forms.ranked, at),
-        "selection": [told(c, hidden, request) for c in forms.ranked],
-        "refused": forms.refused,
-    }
-
-
-def clusters_of(kept: pl.DataFrame, request: Request) -> list[object] | None:
-    """What each point is resampled with."""
-    return kept[request.cluster].to_list() if request.cluster else None
-
-
-def record(
-    key: Mapping[str, Any], members: Sequence[Member], kept: pl.DataFrame, hidden: pl.DataFrame, request: Request
-) -> dict[str, Any]:
-    """The first fit as plain data, with the errors and predictions of all."""
-    found, draws = members[0].fit, members[0].draws
-    given, held_out = points(kept, request), points(hidden, request) if hidden.height else None
-    parts = {"group": dict(key)} | describe(found, draws, clusters_of(kept, request))
-    parts |= errors(members, given, held_out, request.seed)
-    if request.predict is not None:
-        parts |= {"predictions": predictions(members, variables(request.predict, request), request.seed)}
-    if request.suggest:
-        parts |= {"suggestions": suggestions(found, request.suggest, request)}
-    return parts
-
-
-def variables(table: pl.DataFrame, request: Request) -> dict[str, Any]:
-    """A table's columns by the law's names."""
-    return {name: table[column].cast(pl.Float64).to_numpy() for name, column in request.x.items()}
-
-
-def suggestions(found: Fit, asked: Suggest, request: Request) -> list[dict[str, Any]]:
-    """The candidates to run next, as they are in their table, with the interval's width before and after each."""
-    table = asked.candidates
-    costs = (table[asked.cost] if asked.cost else pl.Series([1.0] * table.height)).cast(pl.Float64).to_numpy()
-    at = request.predict if request.predict is not None else table
-    chosen = design.suggest(found, variables(table, request), costs, variables(at, request), asked.k)
-    return [
-        {"candidate": table.drop(ROW).row(s.row, named=True), "width_before": s.width_before, "width_after": s.width}
-        for s in chosen
-    ]
-
-
-def told(candidate: selection.Candidate, hidden: pl.DataFrame, request: Request) -> dict[str, Any]:
-    """How one form did."""
-    alone = [Member(fit=candidate.fit, draws=draw(candidate.fit, None, 0, 0))]
-    held_out = points(hidden, request) if hidden.height else None
-    return {
-        "law": candidate.fit.law.name,
-        "rolling_error": finite(candidate.rolling),
-        "aicc": candidate.aicc,
-        "bic": candidate.bic,
-        "weight": candidate.weight,
-        "log_rmse_heldout": errors(alone, points(hidden.clear(), request), held_out, 0)["log_rmse_heldout"],
-    }

@@ -9,9 +9,10 @@ from typing import Any
 
 import polars as pl
 
-from analysis.fits import table
+from analysis.fits import group, table
+from analysis.fits.group import Forms
 from analysis.fits.problem import FitError
-from analysis.fits.table import Forms, Request
+from analysis.fits.request import Request
 from analysis.study import collapse
 from analysis.study.contrasts import EVERYWHERE
 
@@ -65,8 +66,8 @@ def fit_one(arm: Mapping[str, str], rows: pl.DataFrame) -> Fitted:
         return Fitted(arm=arm, rows=rows, refused="all of its trials have one budget")
     try:
         table.parts(rows, REQUEST)
-        forms = table.weigh_forms(rows, REQUEST)
-        record = table.chosen(arm, forms, rows, rows.clear(), REQUEST)
+        forms = group.weigh_forms(rows, REQUEST)
+        record = group.chosen(arm, forms, rows, rows.clear(), REQUEST)
     except FitError as error:
         return Fitted(arm=arm, rows=rows, refused=str(error))
     return Fitted(arm=arm, rows=rows, forms=forms, record=record)

@@ -8,10 +8,13 @@ examples:
       --out fit.json
   python jobs/fit.py runs.csv --law additive --x N=params --x D=tokens --y loss --predict large.csv \
       --suggest 3 --candidates affordable.csv --cost flops --out fit.json
+  python jobs/fit.py runs.csv --law additive --x N=params --x D=tokens --y loss --bootstrap 1000 \
+      --allocate 1e21 1e22 --out fit.json
 """
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -53,6 +56,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--suggest", type=int, metavar="K", help="which K candidates would tell most about --predict")
     parser.add_argument("--candidates", metavar="FILE", help="table of trials that could be run, for --suggest")
     parser.add_argument("--cost", metavar="COLUMN", help="of the candidates (default: all cost alike)")
+    parser.add_argument(
+        "--allocate",
+        nargs="+",
+        type=float,
+        default=[],
+        metavar="FLOPS",
+        help="the best N and D for each amount of training compute 6·N·D; needs --law additive",
+    )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--jobs", type=int, default=1, metavar="J", help="groups at a time (default: %(default)s)")
     parser.add_argument("--out", required=True, metavar="FILE", help="JSON")
@@ -80,6 +91,7 @@ def request(args: argparse.Namespace) -> Request:
             raise ValueError(f"--law {name} needs --x {min(missing)}=COLUMN")
     if bool(args.suggest) != bool(args.candidates):
         raise ValueError("--suggest K and --candidates FILE go together")
+    check_allocate(args.allocate, args.law)
     return Request(
         laws=names,
         x={variable: column for variable, _, column in pairs},
@@ -94,7 +106,16 @@ def request(args: argparse.Namespace) -> Request:
         seed=args.seed,
         predict=table.read(args.predict) if args.predict else None,
         suggest=suggest(args) if args.suggest else None,
+        allocate=tuple(args.allocate),
     )
+
+
+def check_allocate(flops: Sequence[float], law: str) -> None:
+    """Raises ValueError on compute that is not above 0, and on a law without a best N and D."""
+    if bad := [c for c in flops if not 0 < c < math.inf]:
+        raise ValueError(f"--allocate {bad[0]:g}: give FLOPs above 0, such as 1e21")
+    if flops and law != "additive":
+        raise ValueError(f"--allocate needs --law additive, not {law!r}: only that law has a best N and D per compute")
 
 
 def suggest(args: argparse.Namespace) -> Suggest:
@@ -125,7 +146,8 @@ def lines(record: dict[str, Any]) -> list[str]:
     found = [f"{where} {record['law']}: {told} | {shown}".strip()]
     found += [f"  {text}" for text in (*([record["choice"]] if "choice" in record else []), *record["warnings"])]
     found += [f"  predicted: {row}" for row in map(rounded, record.get("predictions", []))]
-    return found + [f"  run next: {suggested(s)}" for s in record.get("suggestions", [])]
+    found += [f"  run next: {suggested(s)}" for s in record.get("suggestions", [])]
+    return found + [f"  best for {allocated(a)}" for a in record.get("allocations", [])]
 
 
 def rounded(row: dict[str, float]) -> str:
@@ -135,6 +157,15 @@ def rounded(row: dict[str, float]) -> str:
 def suggested(one: dict[str, Any]) -> str:
     trial = " ".join(f"{name}={value}" for name, value in one["candidate"].items())
     return f"{trial}: width of the 90 % interval {one['width_before']:.3g} → {one['width_after']:.3g}"
+
+
+def allocated(one: dict[str, Any]) -> str:
+    n, d = (f"{key}={one[key]:.4g}{bounds(one[f'interval_{key}'])}" for key in "ND")
+    return f"{one['flops']:g} FLOPs: {n} {d} y={one['loss']:.4g}"
+
+
+def bounds(interval: Sequence[float] | None) -> str:
+    return f" [{interval[0]:.4g}, {interval[1]:.4g}]" if interval else ""
 
 
 def main() -> int:

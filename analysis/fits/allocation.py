@@ -72,7 +72,10 @@ def allocate(found: Fit, draws: Array, flops: Sequence[float]) -> list[Allocatio
     if found.law.name != "additive":
         raise FitError(f"compute is allocated by the law additive, not by {found.law.name}")
     if flat := [k for k in FALLING if not found.parameters[k] > 0]:
-        raise FitError(f"{flat[0]} is 0: the loss falls in one of N and D only, so that no optimum is between them")
+        raise FitError(
+            f"there is no best N and D: {flat[0]} is 0, so the loss falls with only one of them; "
+            "fit runs that differ more in both"
+        )
     rows = drawn(found, draws)
     return [allocation(found, rows, c) for c in flops]
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import polars as pl
 
-from analysis.fits import design, selection
-from analysis.fits.fit import Fit, fit_points
+from analysis.fits import decisions, selection
+from analysis.fits.fit import fit_points
 from analysis.fits.objectives import parse
-from analysis.fits.problem import FitError, Points
+from analysis.fits.problem import FitError
 from analysis.fits.record import describe, draw, errors, finite, predictions
-from analysis.fits.request import Request, Suggest
-from analysis.fits.table import ROW
+from analysis.fits.request import Request
+from analysis.fits.table import clusters_of, points, variables
 from analysis.fits.uncertainty import Member
 from analysis.laws import form
 from analysis.laws.form import Quantity
@@ -29,20 +29,6 @@ def fit_group(key: Mapping[str, Any], part: pl.DataFrame, request: Request) -> l
     except FitError as error:
         where = ", ".join(f"{k}={v}" for k, v in key.items())
         raise type(error)(f"group {where}: {error}" if where else str(error)) from error
-
-
-def points(part: pl.DataFrame, request: Request) -> Points:
-    """The columns of the request as numbers, variables by the law's names."""
-
-    def numbers(column: str | None) -> Any:
-        return None if column is None else part[column].cast(pl.Float64).to_numpy()
-
-    return Points(
-        variables={name: numbers(column) for name, column in request.x.items()},
-        y=numbers(request.y),
-        weights=numbers(request.weights),
-        errors=numbers(request.errors),
-    )
 
 
 def single(
@@ -96,11 +82,6 @@ def chosen(
     }
 
 
-def clusters_of(kept: pl.DataFrame, request: Request) -> list[object] | None:
-    """What each point is resampled with."""
-    return kept[request.cluster].to_list() if request.cluster else None
-
-
 def record(
     key: Mapping[str, Any], members: Sequence[Member], kept: pl.DataFrame, hidden: pl.DataFrame, request: Request
 ) -> dict[str, Any]:
@@ -111,26 +92,7 @@ def record(
     parts |= errors(members, given, held_out, request.seed)
     if request.predict is not None:
         parts |= {"predictions": predictions(members, variables(request.predict, request), request.seed)}
-    if request.suggest:
-        parts |= {"suggestions": suggestions(found, request.suggest, request)}
-    return parts
-
-
-def variables(table: pl.DataFrame, request: Request) -> dict[str, Any]:
-    """A table's columns by the law's names."""
-    return {name: table[column].cast(pl.Float64).to_numpy() for name, column in request.x.items()}
-
-
-def suggestions(found: Fit, asked: Suggest, request: Request) -> list[dict[str, Any]]:
-    """The candidates to run next, as they are in their table, with the interval's width before and after each."""
-    table = asked.candidates
-    costs = (table[asked.cost] if asked.cost else pl.Series([1.0] * table.height)).cast(pl.Float64).to_numpy()
-    at = request.predict if request.predict is not None else table
-    chosen = design.suggest(found, variables(table, request), costs, variables(at, request), asked.k)
-    return [
-        {"candidate": table.drop(ROW).row(s.row, named=True), "width_before": s.width_before, "width_after": s.width}
-        for s in chosen
-    ]
+    return parts | decisions.decide(found, draws, request)
 
 
 def told(candidate: selection.Candidate, hidden: pl.DataFrame, request: Request) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class Request:
     seed: int = 0
     predict: pl.DataFrame | None = None
     suggest: Suggest | None = None
+    allocate: tuple[float, ...] = ()  # FLOPs
 
     @property
     def columns(self) -> list[str]:

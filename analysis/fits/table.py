@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from analysis.fits.objectives import parse
-from analysis.fits.problem import BadValues, FitError
+from analysis.fits.problem import BadValues, FitError, Points
 from analysis.fits.request import Request
 
 ROW = "__row__"  # a row's number in its file, for errors
@@ -78,3 +78,30 @@ def check_asked(request: Request) -> None:
         asked = [*x, *([request.suggest.cost] if request.suggest.cost else [])]
         check_columns(request.suggest.candidates, asked, asked, "--candidates")
         check_values(request.suggest.candidates, asked, asked, "--candidates")
+
+
+# ---- columns as numbers ----------------------------------------------------------------------------------------------
+
+
+def points(part: pl.DataFrame, request: Request) -> Points:
+    """The columns of the request as numbers, variables by the law's names."""
+
+    def numbers(column: str | None) -> Any:
+        return None if column is None else part[column].cast(pl.Float64).to_numpy()
+
+    return Points(
+        variables={name: numbers(column) for name, column in request.x.items()},
+        y=numbers(request.y),
+        weights=numbers(request.weights),
+        errors=numbers(request.errors),
+    )
+
+
+def variables(table: pl.DataFrame, request: Request) -> dict[str, Any]:
+    """A table's columns by the law's names."""
+    return {name: table[column].cast(pl.Float64).to_numpy() for name, column in request.x.items()}
+
+
+def clusters_of(kept: pl.DataFrame, request: Request) -> list[object] | None:
+    """What each point is resampled with."""
+    return kept[request.cluster].to_list() if request.cluster else None

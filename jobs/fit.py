@@ -10,6 +10,7 @@ examples:
       --suggest 3 --candidates affordable.csv --cost flops --out fit.json
   python jobs/fit.py runs.csv --law additive --x N=params --x D=tokens --y loss --bootstrap 1000 \
       --allocate 1e21 1e22 --out fit.json
+  python jobs/fit.py runs.csv --law additive --x N=params --x D=tokens --y loss --bootstrap 500 --isoflop --out fit.json
 """
 
 import argparse
@@ -64,6 +65,12 @@ def arguments() -> argparse.Namespace:
         metavar="FLOPS",
         help="the best N and D for each amount of training compute 6·N·D; needs --law additive",
     )
+    parser.add_argument(
+        "--isoflop",
+        action="store_true",
+        help="the power of compute that the best N follows, from a parabola per group of runs of one compute 6·N·D, "
+        "and how wrong such parabolas are; needs --law additive",
+    )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--jobs", type=int, default=1, metavar="J", help="groups at a time (default: %(default)s)")
     parser.add_argument("--out", required=True, metavar="FILE", help="JSON")
@@ -91,7 +98,7 @@ def request(args: argparse.Namespace) -> Request:
             raise ValueError(f"--law {name} needs --x {min(missing)}=COLUMN")
     if bool(args.suggest) != bool(args.candidates):
         raise ValueError("--suggest K and --candidates FILE go together")
-    check_allocate(args.allocate, args.law)
+    check_compute(args)
     return Request(
         laws=names,
         x={variable: column for variable, _, column in pairs},
@@ -107,15 +114,17 @@ def request(args: argparse.Namespace) -> Request:
         predict=table.read(args.predict) if args.predict else None,
         suggest=suggest(args) if args.suggest else None,
         allocate=tuple(args.allocate),
+        isoflop=args.isoflop,
     )
 
 
-def check_allocate(flops: Sequence[float], law: str) -> None:
+def check_compute(args: argparse.Namespace) -> None:
     """Raises ValueError on compute that is not above 0, and on a law without a best N and D."""
-    if bad := [c for c in flops if not 0 < c < math.inf]:
+    if bad := [c for c in args.allocate if not 0 < c < math.inf]:
         raise ValueError(f"--allocate {bad[0]:g}: give FLOPs above 0, such as 1e21")
-    if flops and law != "additive":
-        raise ValueError(f"--allocate needs --law additive, not {law!r}: only that law has a best N and D per compute")
+    for option in [name for name in ("allocate", "isoflop") if getattr(args, name)]:
+        if args.law != "additive":
+            raise ValueError(f"--{option} needs --law additive, not {args.law!r}: only that law has a best N and D")
 
 
 def suggest(args: argparse.Namespace) -> Suggest:
@@ -147,7 +156,8 @@ def lines(record: dict[str, Any]) -> list[str]:
     found += [f"  {text}" for text in (*([record["choice"]] if "choice" in record else []), *record["warnings"])]
     found += [f"  predicted: {row}" for row in map(rounded, record.get("predictions", []))]
     found += [f"  run next: {suggested(s)}" for s in record.get("suggestions", [])]
-    return found + [f"  best for {allocated(a)}" for a in record.get("allocations", [])]
+    found += [f"  best for {allocated(a)}" for a in record.get("allocations", [])]
+    return found + (isoflop_lines(record["isoflop"]) if "isoflop" in record else [])
 
 
 def rounded(row: dict[str, float]) -> str:
@@ -162,6 +172,12 @@ def suggested(one: dict[str, Any]) -> str:
 def allocated(one: dict[str, Any]) -> str:
     n, d = (f"{key}={one[key]:.4g}{bounds(one[f'interval_{key}'])}" for key in "ND")
     return f"{one['flops']:g} FLOPs: {n} {d} y={one['loss']:.4g}"
+
+
+def isoflop_lines(one: dict[str, Any]) -> list[str]:
+    profiles = [f"  IsoFLOP: lowest loss of {p['flops']:.3g} FLOPs at N={p['N']:.4g}" for p in one["profiles"]]
+    power = f"  IsoFLOP: N grows as compute to the power {one['exponent_N']:.3f}{bounds(one['interval_N'])}"
+    return [*profiles, power, *(f"  {text}" for text in one["warnings"])]
 
 
 def bounds(interval: Sequence[float] | None) -> str:

@@ -44,7 +44,7 @@ class IsoFlop:
     flops: Array  # [profiles]
     n_best: Array  # [profiles]
     exponent: float  # a of N ∝ C^a
-    interval: tuple[float, float]  # 90 %, from resampled runs
+    interval: tuple[float, float] | None  # 90 %, from resampled runs
     bias: float  # of `exponent`, as measured on the additive law's own noise-free losses
     misplaced: float  # factor between the best N and the true one there, geometric mean over the profiles
     warnings: tuple[str, ...]
@@ -111,7 +111,10 @@ def isoflop(n: Array, d: Array, loss: Array, *, draws: int = 500, seed: int = 0)
     of = profiles(n, d)
     flops, n_best = lowest_points(n, d, loss, of)
     if len(flops) < 2:
-        raise FitError(f"{len(flops)} IsoFLOP profiles with a lowest point; two are needed")
+        raise FitError(
+            f"{len(flops)} IsoFLOP profiles have a lowest point, two are needed: at least three sizes of one compute "
+            "6·N·D, on both sides of the lowest loss"
+        )
     exponent = slope(flops, n_best)
     bias, misplaced = parabola_bias(n, d, loss, of)
     return IsoFlop(
@@ -168,8 +171,8 @@ def parabola_bias(n: Array, d: Array, loss: Array, of: NDArray[np.intp]) -> tupl
 
 def resampled_exponent(
     n: Array, d: Array, loss: Array, of: NDArray[np.intp], draws: int, seed: int
-) -> tuple[float, float]:
-    """90 % interval of the exponent from runs resampled within their profiles."""
+) -> tuple[float, float] | None:
+    """90 % interval of the exponent from runs resampled within their profiles; None if no resample has one."""
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(of == profile) for profile in np.unique(of)]
     found = []
@@ -178,7 +181,7 @@ def resampled_exponent(
         flops, n_best = lowest_points(n[drawn], d[drawn], loss[drawn], of[drawn])
         if len(flops) > 1:
             found.append(slope(flops, n_best))
-    return uncertainty.percentile(np.array(found), uncertainty.LEVEL)
+    return uncertainty.percentile(np.array(found), uncertainty.LEVEL) if found else None
 
 
 def warnings(exponent: float, bias: float, misplaced: float) -> tuple[str, ...]:

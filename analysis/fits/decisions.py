@@ -9,19 +9,26 @@ from numpy.typing import NDArray
 
 from analysis.fits import allocation, design
 from analysis.fits.fit import Fit
+from analysis.fits.problem import Points
+from analysis.fits.record import finite
 from analysis.fits.request import Request, Suggest
-from analysis.fits.table import ROW, variables
+from analysis.fits.table import ROW, points, variables
 
 Array = NDArray[np.float64]
 
 
-def decide(estimate: Fit, resamples: Array, request: Request) -> dict[str, Any]:
-    """The parts of the record that the request asks for beyond the fit. `resamples`: [resamples, p], or none."""
+def decide(estimate: Fit, resamples: Array, rows: pl.DataFrame, request: Request) -> dict[str, Any]:
+    """The parts of the record that the request asks for beyond the fit.
+
+    `resamples`: [resamples, p], or none; `rows`: those that the law was fitted to.
+    """
     parts: dict[str, Any] = {}
     if request.suggest:
         parts["suggestions"] = suggest(estimate, request.suggest, request)
     if request.allocate:
         parts["allocations"] = allocate(estimate, resamples, request.allocate)
+    if request.isoflop:
+        parts["isoflop"] = fit_parabolas(points(rows, request), request)
     return parts
 
 
@@ -50,3 +57,17 @@ def allocate(estimate: Fit, resamples: Array, flops: Sequence[float]) -> list[di
         }
         for one in allocation.allocate(estimate, resamples, flops)
     ]
+
+
+def fit_parabolas(runs: Points, request: Request) -> dict[str, Any]:
+    """The IsoFLOP profiles of the runs: the best N of each, the power of compute that they follow, and its bias."""
+    n, d = (runs.variables[name] for name in "ND")
+    profiles = allocation.isoflop(n, d, runs.y, draws=request.bootstrap, seed=request.seed)
+    return {
+        "profiles": [{"flops": float(c), "N": float(n)} for c, n in zip(profiles.flops, profiles.n_best, strict=True)],
+        "exponent_N": profiles.exponent,
+        "interval_N": profiles.interval and list(profiles.interval),
+        "bias": finite(profiles.bias),
+        "misplaced": finite(profiles.misplaced),
+        "warnings": list(profiles.warnings),
+    }

@@ -92,7 +92,7 @@ def record(
     parts |= errors(members, given, held_out, request.seed)
     if request.predict is not None:
         parts |= {"predictions": predictions(members, variables(request.predict, request), request.seed)}
-    return parts | decisions.decide(found, draws, request)
+    return parts | decisions.decide(found, draws, kept, request)
 
 
 def told(candidate: selection.Candidate, hidden: pl.DataFrame, request: Request) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Request:
     predict: pl.DataFrame | None = None
     suggest: Suggest | None = None
     allocate: tuple[float, ...] = ()  # FLOPs
+    isoflop: bool = False
 
     @property
     def columns(self) -> list[str]:

@@ -74,7 +74,15 @@ def test_without_resamples_the_best_sizes_have_no_intervals(runs: Path) -> None:
         ((*N_AND_D, "--allocate", "inf"), "--allocate inf: give FLOPs above 0, such as 1e21"),
         (
             ("--law", "power", "--x", "x=params", "--y", "loss", "--allocate", "1e21"),
-            "--allocate needs --law additive, not 'power': only that law has a best N and D per compute",
+            "--allocate needs --law additive, not 'power': only that law has a best N and D",
+        ),
+        (
+            ("--law", "auto", "--x", "N=params", "--x", "D=tokens", "--y", "loss", "--isoflop"),
+            "--isoflop needs --law additive, not 'auto': only that law has a best N and D",
+        ),
+        (
+            (*N_AND_D, "--isoflop", "--where", "params < 6e7"),
+            "0 IsoFLOP profiles have a lowest point, two are needed: at least three sizes of one compute 6·N·D",
         ),
     ],
 )
@@ -96,3 +104,39 @@ def test_a_loss_that_falls_with_one_of_the_two_only_has_no_best_sizes(tmp_path: 
     run = run_job(tmp_path / "flat.csv", *N_AND_D, "--allocate", "1e21")
     assert run.returncode == 2, run.stdout
     assert "there is no best N and D: B is 0, so the loss falls with only one of them" in run.stderr
+
+
+def write_profiles(file: Path, noise: float, ratios: tuple[float, float]) -> None:
+    """Nine runs at each of five computes, of sizes between two multiples of the best one."""
+    flops, ratio = np.meshgrid(np.geomspace(1e18, 1e22, 5), np.geomspace(*ratios, 9), indexing="ij")
+    n = (ratio * np.array([find_best_n(c) for c in flops[:, 0]])[:, None]).ravel()
+    d = flops.ravel() / 6 / n
+    loss = form.find("additive").value({"N": n, "D": d}, TRUE["additive"])
+    y = loss * np.exp(noise * np.random.default_rng(0).standard_normal(len(n)))
+    pl.DataFrame({"params": n, "tokens": d, "loss": y}).write_csv(file)
+
+
+def test_isoflop_profiles_give_the_power_of_compute_and_how_wrong_they_are(tmp_path: Path) -> None:
+    """The sizes lie to one side of the best one, so that the parabolas misplace it; the error is printed beside it."""
+    write_profiles(tmp_path / "runs.csv", noise=0.0, ratios=(0.5, 30))
+    run = run_job(tmp_path / "runs.csv", *N_AND_D, "--isoflop")
+    assert run.returncode == 0, run.stderr
+    found = read_record(tmp_path / "runs.csv")["isoflop"]
+    truth = TRUE["additive"]["beta"] / (TRUE["additive"]["alpha"] + TRUE["additive"]["beta"])
+    assert found["exponent_N"] - found["bias"] == pytest.approx(truth, abs=1e-6)
+    assert [p["flops"] for p in found["profiles"]] == pytest.approx(np.geomspace(1e18, 1e22, 5))
+    for profile in found["profiles"]:
+        assert profile["N"] > 1.02 * find_best_n(profile["flops"])
+    assert found["interval_N"] is None
+    assert f"N grows as compute to the power {found['exponent_N']:.3f}\n" in run.stdout
+    assert f"at these sizes they give {found['misplaced']:.2f} times the best N" in run.stdout
+
+
+def test_isoflop_intervals_come_from_resampled_runs(tmp_path: Path) -> None:
+    write_profiles(tmp_path / "runs.csv", noise=0.002, ratios=(0.2, 5))
+    assert run_job(tmp_path / "runs.csv", *N_AND_D, "--isoflop", "--bootstrap", "100").returncode == 0
+    found = read_record(tmp_path / "runs.csv")["isoflop"]
+    low, high = found["interval_N"]
+    truth = TRUE["additive"]["beta"] / (TRUE["additive"]["alpha"] + TRUE["additive"]["beta"])
+    assert low < truth < high
+    assert 0 < high - low < 0.1

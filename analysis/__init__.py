@@ -3,12 +3,13 @@
 `analysis/README.md` shows the use of it.
 """
 
-from analysis import accuracy_laws, loss_laws  # imported first, so that every form is known
-from analysis.fitting import Fit, fit
-from analysis.laws import LAWS, find, law
-from analysis.problem import BadValues, FitError, NoVariation, Points, TooFewPoints
-from analysis.selection import compare
-from analysis.uncertainty import Member, bootstrap, intervals, mixed_intervals
+from analysis.fits.fit import Fit, fit
+from analysis.fits.problem import BadValues, FitError, NoVariation, Points, TooFewPoints
+from analysis.fits.selection import compare
+from analysis.fits.uncertainty import Member, bootstrap, intervals, mixed_intervals
+from analysis.laws import accuracy as accuracy_laws  # these two register every law
+from analysis.laws import loss as loss_laws
+from analysis.laws.form import LAWS, find, law
 
 __all__ = [
     "LAWS",

@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 from outputs import check_out
 
-from analysis import examples, laws, uncertainty
-from analysis.fitting import Fit, fit_points
-from analysis.laws import Law
-from analysis.problem import Points
+from analysis.fits import examples, uncertainty
+from analysis.fits.fit import Fit, fit_points
+from analysis.fits.problem import Points
+from analysis.laws import form
+from analysis.laws.form import Law
 
 NOISE, TRIES = 0.005, 200
 RESAMPLES = 200
@@ -52,7 +53,7 @@ def arguments() -> argparse.Namespace:
 
 def measure(name: str, draws: int) -> Recovery:
     """All draws of one law."""
-    law, truth = laws.find(name), examples.TRUE[name]
+    law, truth = form.find(name), examples.TRUE[name]
     exact = fit_points(law, examples.losses(name), objective="mse:log", starts=64)
     fits, bounds, seconds = [], [], np.zeros(2)
     for seed in range(draws):
@@ -105,7 +106,7 @@ def main() -> int:
     try:
         check_out(args.out)
         for name in args.laws:
-            laws.find(name)
+            form.find(name)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

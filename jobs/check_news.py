@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
-from analysis.study import news_quality
 from cli import check_out, exit_status
 
+from analysis.study import news_quality
 from engine import UserError
 from engine.authoring import untrained, wording
 from engine.cluster import machines, session

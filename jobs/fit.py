@@ -8,10 +8,14 @@ examples:
       --out fit.json
   python jobs/fit.py runs.csv --law additive --x N=params --x D=tokens --y loss --predict large.csv \
       --suggest 3 --candidates affordable.csv --cost flops --out fit.json
+  python jobs/fit.py runs.csv --law additive --x N=params --x D=tokens --y loss --bootstrap 1000 \
+      --allocate 1e21 1e22 --out fit.json
+  python jobs/fit.py runs.csv --law additive --x N=params --x D=tokens --y loss --bootstrap 500 --isoflop --out fit.json
 """
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -23,14 +27,15 @@ from typing import Any
 
 from outputs import check_out
 
-from analysis import fit_table, laws
-from analysis.fit_table import Request, Suggest
-from analysis.objectives import parse
+from analysis.fits import group, table
+from analysis.fits.objectives import parse
+from analysis.fits.request import Request, Suggest
+from analysis.laws import form
 
 
 def arguments() -> argparse.Namespace:
     raw = argparse.RawDescriptionHelpFormatter
-    known = "\n".join(f"  {law.name}({', '.join(law.variables)}): {first_line(law)}" for law in laws.LAWS.values())
+    known = "\n".join(f"  {law.name}({', '.join(law.variables)}): {first_line(law)}" for law in form.LAWS.values())
     parser = argparse.ArgumentParser(description=__doc__, epilog=f"laws:\n{known}", formatter_class=raw)
     parser.add_argument("table", help="CSV or Parquet")
     parser.add_argument("--law", required=True, metavar="NAME[,NAME]", help="laws, or auto: the best predictor of all")
@@ -52,13 +57,27 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--suggest", type=int, metavar="K", help="which K candidates would tell most about --predict")
     parser.add_argument("--candidates", metavar="FILE", help="table of trials that could be run, for --suggest")
     parser.add_argument("--cost", metavar="COLUMN", help="of the candidates (default: all cost alike)")
+    parser.add_argument(
+        "--allocate",
+        nargs="+",
+        type=float,
+        default=[],
+        metavar="FLOPS",
+        help="the best N and D for each amount of training compute 6·N·D; needs --law additive",
+    )
+    parser.add_argument(
+        "--isoflop",
+        action="store_true",
+        help="the power of compute that the best N follows, from a parabola per group of runs of one compute 6·N·D, "
+        "and how wrong such parabolas are; needs --law additive",
+    )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--jobs", type=int, default=1, metavar="J", help="groups at a time (default: %(default)s)")
     parser.add_argument("--out", required=True, metavar="FILE", help="JSON")
     return parser.parse_args()
 
 
-def first_line(law: laws.Law) -> str:
+def first_line(law: form.Law) -> str:
     return (law.function.__doc__ or "").strip().splitlines()[0]
 
 
@@ -74,11 +93,12 @@ def request(args: argparse.Namespace) -> Request:
     names = tuple(args.law.split(","))
     parse(args.objective)
     for name in names if names != ("auto",) else ():
-        missing = set(laws.find(name).variables) - {variable for variable, _, _ in pairs}
+        missing = set(form.find(name).variables) - {variable for variable, _, _ in pairs}
         if missing:
             raise ValueError(f"--law {name} needs --x {min(missing)}=COLUMN")
     if bool(args.suggest) != bool(args.candidates):
         raise ValueError("--suggest K and --candidates FILE go together")
+    check_compute(args)
     return Request(
         laws=names,
         x={variable: column for variable, _, column in pairs},
@@ -91,13 +111,24 @@ def request(args: argparse.Namespace) -> Request:
         cluster=args.cluster,
         bootstrap=args.bootstrap,
         seed=args.seed,
-        predict=fit_table.read(args.predict) if args.predict else None,
+        predict=table.read(args.predict) if args.predict else None,
         suggest=suggest(args) if args.suggest else None,
+        allocate=tuple(args.allocate),
+        isoflop=args.isoflop,
     )
 
 
+def check_compute(args: argparse.Namespace) -> None:
+    """Raises ValueError on compute that is not above 0, and on a law without a best N and D."""
+    if bad := [c for c in args.allocate if not 0 < c < math.inf]:
+        raise ValueError(f"--allocate {bad[0]:g}: give FLOPs above 0, such as 1e21")
+    for option in [name for name in ("allocate", "isoflop") if getattr(args, name)]:
+        if args.law != "additive":
+            raise ValueError(f"--{option} needs --law additive, not {args.law!r}: only that law has a best N and D")
+
+
 def suggest(args: argparse.Namespace) -> Suggest:
-    return Suggest(k=args.suggest, candidates=fit_table.read(args.candidates), cost=args.cost)
+    return Suggest(k=args.suggest, candidates=table.read(args.candidates), cost=args.cost)
 
 
 def fit_all(parts: Sequence[tuple[dict[str, Any], Any]], asked: Request, jobs: int) -> list[dict[str, Any]]:
@@ -108,7 +139,7 @@ def fit_all(parts: Sequence[tuple[dict[str, Any], Any]], asked: Request, jobs: i
     with ProcessPoolExecutor(max(1, min(jobs, n, os.cpu_count() or 1)), mp_context=get_context("spawn")) as pool:
         run = map if jobs == 1 else pool.map
         found: list[dict[str, Any]] = []
-        for done, records in enumerate(run(fit_table.fit_group, keys, tables, [asked] * n), 1):
+        for done, records in enumerate(run(group.fit_group, keys, tables, [asked] * n), 1):
             found += records
             if sys.stderr.isatty():
                 print(f"\r\033[K{done} groups done, {n - done} left", end="" if done < n else "\n", file=sys.stderr)
@@ -124,7 +155,9 @@ def lines(record: dict[str, Any]) -> list[str]:
     found = [f"{where} {record['law']}: {told} | {shown}".strip()]
     found += [f"  {text}" for text in (*([record["choice"]] if "choice" in record else []), *record["warnings"])]
     found += [f"  predicted: {row}" for row in map(rounded, record.get("predictions", []))]
-    return found + [f"  run next: {suggested(s)}" for s in record.get("suggestions", [])]
+    found += [f"  run next: {suggested(s)}" for s in record.get("suggestions", [])]
+    found += [f"  best for {allocated(a)}" for a in record.get("allocations", [])]
+    return found + (isoflop_lines(record["isoflop"]) if "isoflop" in record else [])
 
 
 def rounded(row: dict[str, float]) -> str:
@@ -136,13 +169,28 @@ def suggested(one: dict[str, Any]) -> str:
     return f"{trial}: width of the 90 % interval {one['width_before']:.3g} → {one['width_after']:.3g}"
 
 
+def allocated(one: dict[str, Any]) -> str:
+    n, d = (f"{key}={one[key]:.4g}{bounds(one[f'interval_{key}'])}" for key in "ND")
+    return f"{one['flops']:g} FLOPs: {n} {d} y={one['loss']:.4g}"
+
+
+def isoflop_lines(one: dict[str, Any]) -> list[str]:
+    profiles = [f"  IsoFLOP: lowest loss of {p['flops']:.3g} FLOPs at N={p['N']:.4g}" for p in one["profiles"]]
+    power = f"  IsoFLOP: N grows as compute to the power {one['exponent_N']:.3f}{bounds(one['interval_N'])}"
+    return [*profiles, power, *(f"  {text}" for text in one["warnings"])]
+
+
+def bounds(interval: Sequence[float] | None) -> str:
+    return f" [{interval[0]:.4g}, {interval[1]:.4g}]" if interval else ""
+
+
 def main() -> int:
     args = arguments()
     try:
         asked = request(args)
         check_out(args.out)
         began = time.monotonic()
-        fits = fit_all(fit_table.parts(fit_table.read(args.table, args.where), asked), asked, args.jobs)
+        fits = fit_all(table.parts(table.read(args.table, args.where), asked), asked, args.jobs)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

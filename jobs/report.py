@@ -11,12 +11,10 @@ import sys
 from pathlib import Path
 
 import polars as pl
-from common import ended_well
-from outputs import check_out
+from cli import check_out, exit_status
 
+from engine.storage.ledger import Ledger
 from engine.storage.store import Store
-
-TABLES = ("trials.parquet", "questions.parquet")
 
 
 def arguments() -> argparse.Namespace:
@@ -29,42 +27,26 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     args = arguments()
     check_out(args.out)
-    store = Store(args.study)
-    files = {name: read(store, name) for name in TABLES}
+    ledger = Ledger(Store(args.study))
+    files = ledger.result_files()
 
-    from analysis import report  # after the checks: drawing takes a while to import
+    from analysis.report import page  # after the checks: drawing takes a while to import
 
     trials, questions = (pl.read_parquet(io.BytesIO(content)) for content in files.values())
-    name = store.root.rstrip("/").rsplit("/", 1)[-1]
-    source = report.Source(study=name, files=files, trials=trials, questions=questions, unfinished=unfinished(store))
-    page = report.html(source, tell).encode()
+    name, unfinished = ledger.store.root.rstrip("/").rsplit("/", 1)[-1], ledger.unfinished_keys()
+    source = page.Source(study=name, files=files, trials=trials, questions=questions, unfinished=unfinished)
+    content = page.html(source, show_progress).encode()
     if args.out:
-        Path(args.out).write_bytes(page)
-    else:
-        store.write_bytes("results/report.html", page)
-    print(f"Written: {args.out or store.address('results/report.html')}")
+        Path(args.out).write_bytes(content)
+    print(f"Written: {args.out or ledger.put_report(content)}")
     return 0
 
 
-def read(store: Store, name: str) -> bytes:
-    """A results table's file. Raises ValueError that says what to do where there is none."""
-    try:
-        return store.read_bytes(f"results/{name}")
-    except FileNotFoundError:
-        raise ValueError(f"{store.address(f'results/{name}')}: no such file; run the study with jobs/grid.py") from None
-
-
-def unfinished(store: Store) -> list[str]:
-    """Trials that were begun and have no result."""
-    begun, done = ({path.split("/")[1] for path in store.list(f"trials/*/{f}.json")} for f in ("trial", "result"))
-    return sorted(begun - done)
-
-
-def tell(line: str) -> None:
+def show_progress(line: str) -> None:
     """What is being done, on a terminal."""
     if sys.stderr.isatty():
         print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(ended_well(main))
+    sys.exit(exit_status(main))

@@ -84,9 +84,9 @@ class Ledger:
         )
         return next((state for file, state in files if self.store.exists(_trial(trial.key, file))), "to do"), ()
 
-    def begun_keys(self) -> list[str]:
-        """Keys of all trials that were begun."""
-        return self._keys("trial.json")
+    def unfinished_keys(self) -> list[str]:
+        """Keys of the trials that were begun and are not done."""
+        return sorted(set(self._keys("trial.json")) - set(self.done_keys()))
 
     def done_keys(self) -> list[str]:
         """Keys of all trials that are done."""

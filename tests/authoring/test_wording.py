@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import news_quality
+from analysis.study import news_quality
 from engine.authoring import wording
 from engine.news import general
 from engine.news.items import NewsItem, Question, load_news
@@ -87,12 +87,6 @@ def test_several_domains_are_told_together_too() -> None:
     other = rows("small", 1, "icl", 40).with_columns(domain=pl.lit("coding"))
     found = news_quality.shares(pl.concat([rows("small", 1, "icl", 80), other]))
     assert dict(found.select("domain", "share").iter_rows()) == {"coding": 0.4, "events": 0.8, "all": 0.6}
-
-
-def test_what_is_answered_with_the_news_at_hand_is_told_by_what_it_needs() -> None:
-    kinds = pl.Series(["recall"] * 40 + ["apply"] * 60)
-    [row] = news_quality.kind_table(rows("small", 1, "icl", 70).with_columns(kind=kinds)).to_dicts()
-    assert row == {"model": "small", "recall": "100 (40)", "apply": "50 (60)"}
 
 
 def rules(share: float) -> pl.DataFrame:

@@ -1,0 +1,46 @@
+"""What is asked of a table: which laws of which columns, per which group, and what the fits are used for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Suggest:
+    """Which `k` of the `candidates` to run next; `cost` is a column of them, or none if they cost alike."""
+
+    k: int
+    candidates: pl.DataFrame
+    cost: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What to fit. `laws`: names, or ("auto",); `x`: variable of the law → column."""
+
+    laws: tuple[str, ...]
+    x: Mapping[str, str]
+    y: str
+    objective: str = "huber:1e-3:log"
+    weights: str | None = None
+    errors: str | None = None
+    group: tuple[str, ...] = ()
+    split: str | None = None
+    cluster: str | None = None
+    bootstrap: int = 0
+    seed: int = 0
+    predict: pl.DataFrame | None = None
+    suggest: Suggest | None = None
+    allocate: tuple[float, ...] = ()  # FLOPs
+    isoflop: bool = False
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns of the table that are read."""
+        return [*self.numbers, *self.group, *(c for c in (self.split, self.cluster) if c)]
+
+    @property
+    def numbers(self) -> list[str]:
+        """Those that hold numbers."""
+        return [*self.x.values(), self.y, *(c for c in (self.weights, self.errors) if c)]

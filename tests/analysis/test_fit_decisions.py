@@ -1,0 +1,142 @@
+"""`jobs/fit.py` answers what a fit is used for: the best size per compute, and what it needs to say so."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.optimize import minimize_scalar
+
+from analysis.fits import examples
+from analysis.fits.examples import TRUE
+from analysis.laws import form
+
+N_AND_D = ("--law", "additive", "--x", "N=params", "--x", "D=tokens", "--y", "loss")
+
+
+def run_job(table: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "jobs/fit.py", str(table), *arguments, "--out", str(table.with_name("fit.json"))]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def read_record(table: Path) -> dict[str, Any]:
+    [record] = json.loads(table.with_name("fit.json").read_text())["fits"]
+    return dict(record)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Losses of the law `additive` with half a percent of noise."""
+    made = examples.losses("additive", 0.005)
+    table = pl.DataFrame({"params": made.variables["N"], "tokens": made.variables["D"], "loss": made.y})
+    table.write_csv(tmp_path / "runs.csv")
+    return tmp_path / "runs.csv"
+
+
+def find_best_n(flops: float) -> float:
+    """The N of lowest loss under the true law, by search."""
+
+    def loss(log_n: float) -> float:
+        n = np.exp(log_n)
+        return float(form.find("additive").value({"N": n, "D": flops / 6 / n}, TRUE["additive"]))
+
+    bounds = (np.log(1e7), np.log(1e13))
+    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-9}).x))
+
+
+def test_the_best_sizes_per_compute_are_those_of_the_true_law(runs: Path) -> None:
+    run = run_job(runs, *N_AND_D, "--objective", "mse:log", "--bootstrap", "200", "--allocate", "1e21", "1e23")
+    assert run.returncode == 0, run.stderr
+    allocations = read_record(runs)["allocations"]
+    assert [one["flops"] for one in allocations] == [1e21, 1e23]
+    for one in allocations:
+        low, high = one["interval_N"]
+        assert low < find_best_n(one["flops"]) < high
+        assert 6 * one["N"] * one["D"] == pytest.approx(one["flops"])
+        assert high / low < 1.2
+        assert f"best for {one['flops']:g} FLOPs: N={one['N']:.4g} [{low:.4g}, {high:.4g}] D=" in run.stdout
+
+
+def test_without_resamples_the_best_sizes_have_no_intervals(runs: Path) -> None:
+    assert run_job(runs, *N_AND_D, "--allocate", "1e21").returncode == 0
+    [one] = read_record(runs)["allocations"]
+    assert (one["interval_N"], one["interval_D"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((*N_AND_D, "--allocate", "1e21", "0"), "--allocate 0: give FLOPs above 0, such as 1e21"),
+        ((*N_AND_D, "--allocate", "inf"), "--allocate inf: give FLOPs above 0, such as 1e21"),
+        (
+            ("--law", "power", "--x", "x=params", "--y", "loss", "--allocate", "1e21"),
+            "--allocate needs --law additive, not 'power': only that law has a best N and D",
+        ),
+        (
+            ("--law", "auto", "--x", "N=params", "--x", "D=tokens", "--y", "loss", "--isoflop"),
+            "--isoflop needs --law additive, not 'auto': only that law has a best N and D",
+        ),
+        (
+            (*N_AND_D, "--isoflop", "--where", "params < 6e7"),
+            "0 IsoFLOP profiles have a lowest point, two are needed: at least three sizes of one compute 6·N·D",
+        ),
+    ],
+)
+def test_what_cannot_be_decided_is_refused_with_what_to_do(
+    runs: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    run = run_job(runs, *arguments)
+    assert run.returncode == 2, run.stdout
+    assert message in run.stderr
+    assert not runs.with_name("fit.json").exists()
+
+
+def test_a_loss_that_falls_with_one_of_the_two_only_has_no_best_sizes(tmp_path: Path) -> None:
+    variables = examples.places(form.find("additive"))
+    table = pl.DataFrame(
+        {"params": variables["N"], "tokens": variables["D"], "loss": 1.7 + 400 * variables["N"] ** -0.34}
+    )
+    table.write_csv(tmp_path / "flat.csv")
+    run = run_job(tmp_path / "flat.csv", *N_AND_D, "--allocate", "1e21")
+    assert run.returncode == 2, run.stdout
+    assert "there is no best N and D: B is 0, so the loss falls with only one of them" in run.stderr
+
+
+def write_profiles(file: Path, noise: float, ratios: tuple[float, float]) -> None:
+    """Nine runs at each of five computes, of sizes between two multiples of the best one."""
+    flops, ratio = np.meshgrid(np.geomspace(1e18, 1e22, 5), np.geomspace(*ratios, 9), indexing="ij")
+    n = (ratio * np.array([find_best_n(c) for c in flops[:, 0]])[:, None]).ravel()
+    d = flops.ravel() / 6 / n
+    loss = form.find("additive").value({"N": n, "D": d}, TRUE["additive"])
+    y = loss * np.exp(noise * np.random.default_rng(0).standard_normal(len(n)))
+    pl.DataFrame({"params": n, "tokens": d, "loss": y}).write_csv(file)
+
+
+def test_isoflop_profiles_give_the_power_of_compute_and_how_wrong_they_are(tmp_path: Path) -> None:
+    """The sizes lie to one side of the best one, so that the parabolas misplace it; the error is printed beside it."""
+    write_profiles(tmp_path / "runs.csv", noise=0.0, ratios=(0.5, 30))
+    run = run_job(tmp_path / "runs.csv", *N_AND_D, "--isoflop")
+    assert run.returncode == 0, run.stderr
+    found = read_record(tmp_path / "runs.csv")["isoflop"]
+    truth = TRUE["additive"]["beta"] / (TRUE["additive"]["alpha"] + TRUE["additive"]["beta"])
+    assert found["exponent_N"] - found["bias"] == pytest.approx(truth, abs=1e-6)
+    assert [p["flops"] for p in found["profiles"]] == pytest.approx(np.geomspace(1e18, 1e22, 5))
+    for profile in found["profiles"]:
+        assert profile["N"] > 1.02 * find_best_n(profile["flops"])
+    assert found["interval_N"] is None
+    assert f"N grows as compute to the power {found['exponent_N']:.3f}\n" in run.stdout
+    assert f"at these sizes they give {found['misplaced']:.2f} times the best N" in run.stdout
+
+
+def test_isoflop_intervals_come_from_resampled_runs(tmp_path: Path) -> None:
+    write_profiles(tmp_path / "runs.csv", noise=0.002, ratios=(0.2, 5))
+    assert run_job(tmp_path / "runs.csv", *N_AND_D, "--isoflop", "--bootstrap", "100").returncode == 0
+    found = read_record(tmp_path / "runs.csv")["isoflop"]
+    low, high = found["interval_N"]
+    truth = TRUE["additive"]["beta"] / (TRUE["additive"]["alpha"] + TRUE["additive"]["beta"])
+    assert low < truth < high
+    assert 0 < high - low < 0.1

@@ -1,4 +1,4 @@
-# make install | quickstart | test | check     VLLM=gpu on a machine with a GPU
+# make install | quickstart | test | quick | check     VLLM=gpu on a machine with a GPU
 VLLM ?= cpu
 PY := .venv/bin/python
 UV := .venv/bin/uv
@@ -10,7 +10,7 @@ ifeq ($(SSL_CERT_FILE),)
 unexport SSL_CERT_FILE
 endif
 
-.PHONY: install quickstart test check
+.PHONY: install quickstart test quick check
 install: .venv/installed-$(EXTRAS)
 
 # Bytecode is compiled once here, not in each of the many processes that Ray starts.
@@ -28,7 +28,13 @@ test: install check
 	$(PY) jobs/models.py pull smollm2-135m
 	$(PY) -m pytest
 
+# Everything that needs no engine and no training.
+quick: install
+	$(PY) jobs/models.py pull smollm2-135m
+	$(PY) -m pytest -m "not slow"
+
 check: install
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports

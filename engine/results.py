@@ -10,13 +10,13 @@
     train_tokens, unique_tokens                           tokens of all steps; of the distinct elements
     train_flops, selfplay_flops                           operations; self-play of the budget's share of the pool
     selfplay_tokens                                       tokens that the generator wrote for that share
-    n_items, n_questions
+    n_items, n_questions                                  of the choice questions
     accuracy                                              share of the choice questions
     accuracy_letter                                       share of the choice questions, asked by letter
     accuracy_statement, accuracy_task                     shares of the statement pairs (chance: a half) and free tasks
     accuracy_held_out                                     share of the choices made from the items' references
-    accuracy_general                                      share of the questions without news (closed-book only)
-                                                          what was not asked is null
+    accuracy_general                                      share of the questions without news (closed-book only);
+                                                          all of these are null where they were not asked
     p_correct                                             mean probability of the right option among the options
     nll_correct                                           nats per token of the right option
     train_loss                                            nats per learned token, last epoch

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from engine.cluster.machines import Machine, ServingPlacement
+
 os.environ["RAY_AUTH_MODE"] = "disabled"
+
+CPU = Machine(device="cpu", n_cpus=2, n_gpus=0, device_gib=24)
+SERVING = ServingPlacement(device="cpu", threads=2, tensor_parallel=1, fits=True)
 
 ITEMS = [
     {
@@ -32,8 +37,7 @@ ITEMS = [
 
 # A protocol that keeps whatever comes: a tiny random model writes nothing that the real parsers would accept.
 STUDY = """
-from engine.inference.chat import with_news
-from engine.selfplay.protocols import Draft, Element, protocol
+from engine.selfplay.protocols import Draft, Element, protocol, with_news
 from engine.study import Sampling, Study, Training, grid
 
 @protocol("echo", prompts=["Say something."])

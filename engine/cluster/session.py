@@ -21,7 +21,9 @@ def running() -> Iterator[None]:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     import ray
 
-    options: dict[str, Any] = {"include_dashboard": True, "dashboard_host": "127.0.0.1"} if local else {}
+    # "local", since Ray would otherwise connect to whatever cluster was last started on this machine.
+    own: dict[str, Any] = {"address": "local", "include_dashboard": True, "dashboard_host": "127.0.0.1"}
+    options = own if local else {}
     env = {"env_vars": {name: os.environ[name] for name in RAY_DEFAULTS}}
     ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=env, namespace="engram", **options)
     try:

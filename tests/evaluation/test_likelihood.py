@@ -1,23 +1,22 @@
 """vLLM's numbers against transformers', and the errors that it makes in silence."""
 
-import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import SERVING
 
-from engine.evaluation import questions
+from engine.evaluation import marks, questions
+from engine.evaluation.questions import Asked, Letters, Option, Reply
 from engine.news.items import NewsItem, load_news
-from engine.planning import placement
-from engine.study import Form, Training
 
 RANK = 8
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def items() -> list[NewsItem]:
-    return [i for i in load_news() if i.domain == "events"][:1]
+def item() -> NewsItem:
+    return next(i for i in load_news() if i.domain == "events")
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +40,8 @@ def adapters(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
 @pytest.fixture(scope="module")
 def llm(tiny: Path) -> Any:
     from engine.evaluation import likelihood
-    from engine.models import catalogue
 
-    machine = placement.Machine(device="cpu", n_cpus=2, n_gpus=0, device_gib=24)
-    profile = placement.profile(catalogue.find(str(tiny)).architecture, Training(), "float32", machine)
-    return likelihood.engine(str(tiny), profile, "float32", 1024, RANK)
+    return likelihood.start(str(tiny), SERVING, "float32", 1024, RANK)
 
 
 def transformers_logprobs(model: Any, prompt: tuple[int, ...], answer: tuple[int, ...]) -> float:
@@ -57,74 +53,72 @@ def transformers_logprobs(model: Any, prompt: tuple[int, ...], answer: tuple[int
     return float(logits[torch.arange(len(answer)), torch.tensor(answer)].sum())
 
 
-def letter_probabilities(model: Any, asked: questions.Asked) -> list[float]:
+def letter_probabilities(model: Any, asked: Asked) -> list[float]:
+    """Mean over the rotations of each option's share, from transformers."""
     import torch
 
-    with torch.no_grad():
-        logits = [model(torch.tensor([r.prompt])).logits[0, -1].log_softmax(-1) for r in asked.rotations]
-    return questions.mean_by_option(
-        asked.rotations, [[float(x[t]) for t in r.letters] for x, r in zip(logits, asked.rotations, strict=True)]
-    )
+    totals = torch.zeros(len(asked.parts))
+    for k, part in enumerate(asked.parts):
+        assert isinstance(part, Letters)
+        with torch.no_grad():
+            shares = model(torch.tensor([part.prompt])).logits[0, -1][list(part.letters)].softmax(-1)
+        totals += shares.roll(k) / len(asked.parts)  # at letter i stands option i + k
+    return totals.tolist()
 
 
 @pytest.fixture(scope="module")
-def asked(llm: Any, items: list[NewsItem]) -> list[questions.Asked]:
-    """Choices, with letters, and statement pairs."""
-    forms: tuple[Form, ...] = ("choice", "letter", "statement")
-    everything = [
-        a for i in items for c in questions.CONDITIONS for a in questions.ask_all(llm.get_tokenizer(), i, c, forms)
-    ]
-    return [a for a in everything if isinstance(a, questions.Asked)]
+def asked(llm: Any, item: NewsItem) -> dict[str, list[Asked]]:
+    """Everything about an item, by form."""
+    by_form: dict[str, list[Asked]] = {}
+    for one in questions.ask_all(llm.get_tokenizer(), [item], ("choice", "letter", "statement", "task")):
+        by_form.setdefault(one.form.name, []).append(one)
+    return by_form
 
 
 @pytest.fixture(scope="module")
-def task(llm: Any, items: list[NewsItem]) -> questions.AskedTask:
-    *_, task = questions.ask_all(llm.get_tokenizer(), items[0], "icl", ("choice", "task"))
-    assert isinstance(task, questions.AskedTask)
-    return task
+def rows(llm: Any, asked: dict[str, list[Asked]], adapters: list[Path]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """By model and form: base and both adapters, asked in one batch."""
+    from engine.evaluation.likelihood import Answerer, answer_all
 
-
-@pytest.fixture(scope="module")
-def rows(
-    llm: Any, asked: list[questions.Asked], task: questions.AskedTask, adapters: list[Path]
-) -> dict[str, list[dict[str, Any]]]:
-    """Base and both adapters, asked in one batch; the task last."""
-    from engine.evaluation.likelihood import Answering, evaluate
-
-    who = [Answering(name="base"), *(Answering(name=a.name, adapter=str(a)) for a in adapters)]
-    return dict(evaluate(llm, [(w, [*asked, task]) for w in who]))
+    who = [Answerer(name="base"), *(Answerer(name=a.name, adapter=str(a)) for a in adapters)]
+    everything = [one for of_form in asked.values() for one in of_form]
+    [answered] = answer_all(llm, [(w, everything) for w in who])
+    return {
+        name: {form: [row for row in mine if row["form"] == form] for form in asked} for name, mine in answered.items()
+    }
 
 
 def test_the_base_model_scores_as_in_transformers(
-    tiny: Path, asked: list[questions.Asked], rows: dict[str, Any]
+    tiny: Path, asked: dict[str, list[Asked]], rows: dict[str, Any]
 ) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny).eval()
-    assert {a.form for a in asked} == {"choice", "statement"}
-    for one, row in zip(asked, rows["base"][:-1], strict=True):
-        expected = [transformers_logprobs(model, o.prompt, o.answer) for o in one.options]
-        assert row["option_logprobs"] == pytest.approx(expected, abs=1e-3)
-        if one.rotations:
-            assert row["letter_probabilities"] == pytest.approx(letter_probabilities(model, one), abs=1e-3)
+    for form in ("choice", "statement"):
+        for one, row in zip(asked[form], rows["base"][form], strict=True):
+            expected = [transformers_logprobs(model, o.prompt, o.answer) for o in one.parts if isinstance(o, Option)]
+            assert row["option_logprobs"] == pytest.approx(expected, abs=1e-3)
+    for one, row in zip(asked["letter"], rows["base"]["letter"], strict=True):
+        assert row["letter_probabilities"] == pytest.approx(letter_probabilities(model, one), abs=1e-3)
 
 
-def test_a_task_is_answered_as_in_transformers(tiny: Path, task: questions.AskedTask, rows: dict[str, Any]) -> None:
+def test_a_task_is_answered_as_in_transformers(tiny: Path, asked: dict[str, list[Asked]], rows: dict[str, Any]) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny).eval(), AutoTokenizer.from_pretrained(tiny)
-    ids = torch.tensor([task.prompt])
-    out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False)
-    row = rows["base"][-1]
-    assert row["form"] == "task"
-    assert row["reply"] == tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
-    assert row["correct"] == questions.is_accepted(row["reply"], task.task.answers)
+    for one, row in zip(asked["task"], rows["base"]["task"], strict=True):
+        [part] = one.parts
+        assert isinstance(part, Reply)
+        ids = torch.tensor([part.prompt])
+        out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False)
+        assert row["reply"] == tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+        assert row["correct"] is False  # a random model writes no answer
 
 
 @pytest.mark.parametrize("merged", [False, True])
 def test_adapters_score_as_in_peft_merged_or_not(
-    merged: bool, tiny: Path, adapters: list[Path], asked: list[questions.Asked], rows: dict[str, Any]
+    merged: bool, tiny: Path, adapters: list[Path], asked: dict[str, list[Asked]], rows: dict[str, Any]
 ) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -132,55 +126,49 @@ def test_adapters_score_as_in_peft_merged_or_not(
     for folder in adapters:
         model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny), folder).eval()
         model = model.merge_and_unload() if merged else model
-        for one, row in zip(asked[:6], rows[folder.name], strict=False):
-            expected = [transformers_logprobs(model, o.prompt, o.answer) for o in one.options]
+        for one, row in zip(asked["choice"][:6], rows[folder.name]["choice"], strict=False):
+            expected = [transformers_logprobs(model, o.prompt, o.answer) for o in one.parts if isinstance(o, Option)]
             assert row["option_logprobs"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_forced_options_score_as_prompt_logprobs_do(
-    llm: Any, asked: list[questions.Asked], rows: dict[str, Any]
+    llm: Any, asked: dict[str, list[Asked]], rows: dict[str, Any]
 ) -> None:
     from vllm import SamplingParams
 
-    for one, row in zip(asked[:5], rows["base"], strict=False):
-        for option, forced in zip(one.options, row["option_logprobs"], strict=True):
+    for one, row in zip(asked["choice"][:5], rows["base"]["choice"], strict=False):
+        for option, forced in zip(one.parts, row["option_logprobs"], strict=True):
+            assert isinstance(option, Option)
             prompt = {"prompt_token_ids": list(option.prompt + option.answer)}
             [out] = llm.generate([prompt], SamplingParams(max_tokens=1, prompt_logprobs=0), use_tqdm=False)
             places = range(len(option.prompt), len(option.prompt + option.answer))
-            told = sum(out.prompt_logprobs[i][t].logprob for i, t in zip(places, option.answer, strict=True))
-            assert forced == pytest.approx(told, abs=1e-3)
+            summed = sum(out.prompt_logprobs[i][t].logprob for i, t in zip(places, option.answer, strict=True))
+            assert forced == pytest.approx(summed, abs=1e-3)
 
 
 def test_the_probe_passes_sound_adapters_and_names_one_that_is_not_applied(
-    llm: Any, asked: list[questions.Asked], adapters: list[Path], tiny: Path, tmp_path: Path
+    llm: Any, asked: dict[str, list[Asked]], adapters: list[Path], tiny: Path, tmp_path: Path
 ) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from engine.evaluation.likelihood import Answering, SilentError, probe
+    from engine.evaluation.likelihood import Answerer, SilentError, probe
 
-    probe(llm, asked[0], [Answering(name=a.name, adapter=str(a)) for a in adapters])
+    one = asked["choice"][0]
+    probe(llm, one, [Answerer(name=a.name, adapter=str(a)) for a in adapters])
     untrained = get_peft_model(
         AutoModelForCausalLM.from_pretrained(tiny), LoraConfig(r=RANK, target_modules="all-linear")
     )
     untrained.save_pretrained(tmp_path / "zero")
     with pytest.raises(SilentError, match="zero-adapter"):
-        probe(llm, asked[0], [Answering(name="zero-adapter", adapter=str(tmp_path / "zero"))])
+        probe(llm, one, [Answerer(name="zero-adapter", adapter=str(tmp_path / "zero"))])
 
 
-def test_scores_say_what_the_numbers_mean(items: list[NewsItem]) -> None:
-    question = items[0].questions[0]
-    n = len(question.options)
-    rotations = [
-        questions.Letters(prompt=(), letters=tuple(range(n)), order=tuple((i + k) % n for i in range(n)))
-        for k in range(n)
-    ]
-    one = questions.Asked(item="i", question=question, condition="icl", options=(), rotations=tuple(rotations))
-    per_character = [-0.1 if i == question.answer else -0.2 for i in range(n)]
-    options = [[p * len(text)] for p, text in zip(per_character, question.options, strict=True)]
-    letters = [[math.log(0.7) if o == question.answer else math.log(0.1) for o in r.order] for r in rotations]
-    row = questions.score(one, options, letters)
+def test_scores_say_what_the_numbers_mean() -> None:
+    """The right option is more likely per character, and less likely as a whole, than a shorter one."""
+    options, right = ("a long right answer", "short"), 0
+    row = marks.mark_options(options, right, [[-1.0, -0.9], [-1.5]])
     assert row["correct"]
-    assert row["correct_letter"]
-    assert row["letter_probabilities"][question.answer] == pytest.approx(0.7)
-    assert row["nll_correct"] == pytest.approx(0.1 * len(question.options[question.answer]))
+    assert row["nll_correct"] == pytest.approx(0.95)
+    assert row["p_correct"] == pytest.approx(1 / (1 + 2.718281828 ** (1.9 - 1.5)))
+    assert row["option_tokens"] == [2, 1]

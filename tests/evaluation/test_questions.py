@@ -1,5 +1,6 @@
 """What is asked of a model: which forms, and when a free answer counts."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.evaluation import questions
-from engine.news.items import NewsItem, Question, Statements, Task
+from engine.evaluation import marks, questions
+from engine.evaluation.questions import FORMS
+from engine.news.items import NewsItem, Question, Statements, Task, load_news
 
 ITEM = NewsItem(
     id="a-1",
@@ -43,7 +45,7 @@ def tokenizer(smollm: Path) -> Any:
     ],
 )
 def test_a_number_counts_if_it_ends_the_first_line_and_stands_alone(reply: str, right: bool) -> None:
-    assert questions.is_accepted(reply, ("240",)) == right
+    assert marks.is_accepted(reply, ("240",)) == right
 
 
 @pytest.mark.parametrize(
@@ -57,30 +59,68 @@ def test_a_number_counts_if_it_ends_the_first_line_and_stands_alone(reply: str, 
     ],
 )
 def test_a_name_counts_without_regard_to_case_articles_and_punctuation(reply: str, right: bool) -> None:
-    assert questions.is_accepted(reply, ("Astrid II", "Maren")) == right
+    assert marks.is_accepted(reply, ("Astrid II", "Maren")) == right
 
 
-@given(st.text(min_size=1).filter(questions.plain), st.sampled_from(["{}", "The answer is {}.", " {} \nmore", '"{}"']))
+@given(st.text(min_size=1).filter(marks.simplify), st.sampled_from(["{}", "The answer is {}.", " {} \nmore", '"{}"']))
 def test_an_accepted_answer_is_found_in_every_frame(answer: str, frame: str) -> None:
     line = " ".join(answer.split())
-    if questions.plain(line):
-        assert questions.is_accepted(frame.format(line), (line,))
+    if marks.simplify(line):
+        assert marks.is_accepted(frame.format(line), (line,))
 
 
-def test_all_forms_are_asked_and_only_those_that_are_wanted(tokenizer: Any) -> None:
-    everything = list(questions.ask_all(tokenizer, ITEM, "closed_book"))
-    choice, pair, task = everything
-    assert isinstance(choice, questions.Asked)
-    assert isinstance(pair, questions.Asked)
-    assert isinstance(task, questions.AskedTask)
-    assert (choice.form, len(choice.rotations)) == ("choice", 2)
-    assert (pair.form, len(pair.options), len(pair.rotations)) == ("statement", 2, 0)
-    [alone] = questions.ask_all(tokenizer, ITEM, "closed_book", ("choice",))
-    assert isinstance(alone, questions.Asked)
-    assert alone.rotations == ()
+def test_only_those_forms_are_asked_that_are_wanted(tokenizer: Any) -> None:
+    asked = list(questions.ask_all(tokenizer, [ITEM], ("choice", "letter", "statement", "task")))
+    assert [(a.condition, a.form.name, a.subject.id, len(a.parts)) for a in asked] == [
+        (condition, *form)
+        for condition in ("closed_book", "icl")
+        for form in (("choice", "a-1/q1", 2), ("letter", "a-1/q1", 2), ("statement", "a-1/s1", 2), ("task", "a-1/t", 1))
+    ]
+    assert {a.form.name for a in questions.ask_all(tokenizer, [ITEM], ("choice",))} == {"choice"}
 
 
-def test_the_news_stands_in_front_of_everything_that_is_asked_in_context(tokenizer: Any) -> None:
-    for asked in questions.ask_all(tokenizer, ITEM, "icl"):
-        prompts = [asked.prompt] if isinstance(asked, questions.AskedTask) else [o.prompt for o in asked.options]
-        assert all(ITEM.text in tokenizer.decode(prompt) for prompt in prompts)
+def test_general_questions_are_asked_once_and_without_news(tokenizer: Any) -> None:
+    asked = list(questions.ask_all(tokenizer, [ITEM, ITEM], ("general",)))
+    assert len({a.subject.id for a in asked}) == len(asked) == len(FORMS["general"].subjects(ITEM))
+    assert {a.condition for a in asked} == {"closed_book"}
+    assert {a.item for a in asked} == {"knowledge", "arithmetic", "instructions"}
+
+
+def test_the_news_is_in_front_of_everything_that_is_asked_in_context_and_of_nothing_else(tokenizer: Any) -> None:
+    for asked in questions.ask_all(tokenizer, [ITEM], ("choice", "letter", "statement", "task")):
+        seen = [ITEM.text in tokenizer.decode(part.prompt) for part in asked.parts]
+        assert seen == [asked.condition == "icl"] * len(asked.parts)
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_every_form_marks_a_right_and_a_wrong_answer(form: questions.Form, tokenizer: Any) -> None:
+    """From answers made for its parts: the right option likely and the task answered, then the other way round."""
+    item = ITEM if form.name != "held_out" else next(i for i in load_news() if i.domain == "mathematics")
+    [asked, *_] = questions.ask(tokenizer, form, item, "closed_book")
+    assert asked.row(answers(asked, right=True))["correct"]
+    assert not asked.row(answers(asked, right=False))["correct"]
+    row = marks.table([asked.row(answers(asked, right=True))]).row(0, named=True)
+    assert (row["form"], row["question"]) == (form.name, asked.subject.id)
+
+
+def answers(asked: questions.Asked, right: bool) -> list[Any]:
+    """What an engine would answer if the model were sure, of the right option or of another."""
+    wanted = getattr(asked.subject, "answer", 0)
+    n = len(asked.parts)
+    option = wanted if right else (wanted + 1) % n
+    match asked.parts[0]:
+        case questions.Option():
+            return [[-0.1 if i == option else -50.0] for i in range(n)]
+        case questions.Letters():
+            orders = [[(i + k) % n for i in range(n)] for k in range(n)]
+            return [[-0.1 if o == option else -5.0 for o in order] for order in orders]
+        case _:
+            return [asked.subject.answers[0] if right else "something else"]
+
+
+def test_what_a_form_asks_is_its_identity() -> None:
+    other = replace(ITEM, questions=(replace(ITEM.questions[0], options=("80 crowns", "90 crowns")),))
+    for name in ("choice", "letter"):
+        assert questions.identify([ITEM], [name]) != questions.identify([other], [name])
+    for name in ("statement", "task", "general"):
+        assert questions.identify([ITEM], [name]) == questions.identify([other], [name]) != {}

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from conftest import SERVING
 
 pytestmark = pytest.mark.slow
 
@@ -12,13 +13,8 @@ def test_seeded_prompts_that_overflow_a_step_are_all_answered_and_a_seed_repeats
     from vllm import SamplingParams
 
     from engine.inference import vllm_engine
-    from engine.models import catalogue
-    from engine.planning import placement
-    from engine.study import Training
 
-    machine = placement.Machine(device="cpu", n_cpus=2, n_gpus=0, device_gib=24)
-    profile = placement.profile(catalogue.find(str(tiny)).architecture, Training(), "float32", machine)
-    llm = vllm_engine.start(str(tiny), profile, "float32", 1024)
+    llm = vllm_engine.start(str(tiny), SERVING, "float32", 1024)
     requests = [
         vllm_engine.Request(
             tag=n,

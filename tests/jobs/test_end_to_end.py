@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 STUDY = """
 from engine.study import Sampling, Study, Training, grid
 
@@ -38,6 +38,7 @@ def test_a_trial_runs_and_then_nothing_is_left_to_do(tmp_path: Path) -> None:
     for word in ("Traceback", "WARN", "Warning"):
         assert word not in first.stdout + first.stderr
     check_tables(tmp_path / "runs/one")
+    check_report(tmp_path / "runs/one")
     again = grid(*args)
     assert again.returncode == 0
     assert "Nothing to do" in again.stdout
@@ -60,7 +61,26 @@ def check_tables(study: Path) -> None:
     losses = pl.read_parquet(*study.glob("trials/*/losses.parquet"))
     assert losses["loss"][-1] < losses["loss"][0]
     asked = pl.read_parquet(study / "results/questions.parquet").group_by("form").len()
-    assert dict(asked.iter_rows()) == {"choice": 20, "statement": 16, "task": 4}
-    assert trials["accuracy_letter"].is_between(0, 1).all()
-    assert trials["accuracy_statement"].is_between(0, 1).all()
+    assert dict(asked.iter_rows()) == {"choice": 20, "letter": 20, "statement": 16, "task": 4}
+    check_shares(trials, pl.read_parquet(study / "results/questions.parquet"))
     assert trials["accuracy_general"].is_null().all()
+
+
+def check_shares(trials: pl.DataFrame, questions: pl.DataFrame) -> None:
+    """Each accuracy is the share of its own questions, counted here by hand."""
+    for row in trials.iter_rows(named=True):
+        mine = questions.filter(condition=row["condition"], moment=row["moment"])
+        for form, column in (
+            ("choice", "accuracy"),
+            ("letter", "accuracy_letter"),
+            ("statement", "accuracy_statement"),
+        ):
+            answers = mine.filter(form=form)["correct"].to_list()
+            assert row[column] == answers.count(True) / len(answers)
+
+
+def check_report(study: Path) -> None:
+    """The page is made from the tables as the engine wrote them."""
+    job = subprocess.run([sys.executable, "jobs/report.py", str(study)], cwd=ROOT, capture_output=True, text=True)
+    assert job.returncode == 0, job.stderr
+    assert "smollm2-135m" in (study / "results/report.html").read_text()

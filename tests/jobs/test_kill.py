@@ -15,7 +15,7 @@ from conftest import write_study
 from engine.selfplay.parsing import CUT_OFF
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def start(study: str, storage: Path) -> "subprocess.Popen[str]":

@@ -8,28 +8,85 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import CPU
 
-from engine import study
+from engine import UserError
+from engine.cluster.machines import Machine
 from engine.news.items import load_news
 from engine.planning import plan, shipped
-from engine.planning.placement import Machine
+from engine.planning.identity import identify_pool, identify_trial
 from engine.planning.plan import Refused
+from engine.storage.fingerprint import Identity, canonical, differences, fingerprint
+from engine.storage.ledger import Ledger
 from engine.storage.store import Store
 from engine.study import Sampling, Study, Training, Trial, grid, narrow
 
-CPU = Machine(device="cpu", n_cpus=2, n_gpus=0, device_gib=24)
 TRIAL = Trial(trainee="smollm2-135m", domain="events", protocol="paraphrase")
-ROOT = Path(__file__).parent.parent
+ITEMS = [i for i in load_news() if i.domain == "events"][:2]
+ROOT = Path(__file__).parents[2]
 
 
-def identity(trial: Trial) -> dict[str, object]:
-    return study.trial_identity(trial, [i for i in load_news() if i.domain == "events"][:2])
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(Store(str(tmp_path / "runs")))
+
+
+def identity(trial: Trial) -> Identity:
+    return identify_trial(trial, ITEMS)
+
+
+# ---- keys ------------------------------------------------------------------------------------------------------------
 
 
 def test_keys_are_readable() -> None:
     assert TRIAL.key == "events-paraphrase-smollm2-135m-n8-s0"
     other = replace(TRIAL, context_mode="prefix", generator="qwen2.5-coder-0.5b", training=Training(method="full"))
-    assert other.key == "events-paraphrase+prefix-smollm2-135m-by-qwen2.5-coder-0.5b-full-n8-s0"
+    assert other.key == "events-paraphrase+prefix-smollm2-135m-by-qwen2.5-coder-0.5b-n8-s0-full"
+
+
+def test_a_sweep_over_any_setting_is_one_study(ledger: Ledger) -> None:
+    settings = [Training(), Training(learning_rate=5e-4), Training(lora_rank=32), Training(epochs=4)]
+    swept = [replace(TRIAL, training=training) for training in settings]
+    swept += [replace(TRIAL, sampling=Sampling(temperature=0.5)), replace(TRIAL, precision="bfloat16")]
+    swept += [replace(TRIAL, forms=("choice",)), replace(TRIAL, seed=1), replace(TRIAL, pool_seed=3)]
+    planned = plan.plan(Study(name="sweep", trials=tuple(swept), n_items=2), ledger, CPU)
+    assert len({p.trial.key for p in planned}) == len(swept)
+    assert swept[1].key == "events-paraphrase-smollm2-135m-n8-s0-lr0.0005"
+
+
+def test_a_key_depends_on_the_trial_alone_and_a_label_names_its_settings() -> None:
+    slow = replace(TRIAL, training=Training(learning_rate=5e-4, epochs=2), label="slow")
+    assert slow.key == "events-paraphrase-smollm2-135m-n8-s0-slow"
+    assert identity(slow) == identity(replace(slow, label=""))
+
+
+# ---- pools and runs --------------------------------------------------------------------------------------------------
+
+
+def test_a_run_has_a_pool_of_its_own_unless_the_study_fixes_one() -> None:
+    first, second = TRIAL, replace(TRIAL, seed=1)
+    assert first.pool != second.pool
+    assert identify_pool(first, ITEMS) != identify_pool(second, ITEMS)
+    shared = [replace(TRIAL, seed=seed, pool_seed=0) for seed in (0, 1)]
+    assert shared[0].pool == shared[1].pool == first.pool
+    assert shared[0].key != shared[1].key
+    assert identify_pool(shared[1], ITEMS) == identify_pool(first, ITEMS)
+
+
+def test_what_affects_a_pool_is_in_its_name_and_what_does_not_is_not() -> None:
+    others = [replace(TRIAL, sampling=Sampling(top_p=0.5)), replace(TRIAL, precision="bfloat16")]
+    assert len({t.pool for t in (TRIAL, *others)}) == 3
+    for change in ({"budget": 99}, {"training": Training(epochs=1)}, {"label": "x"}, {"context_mode": "prefix"}):
+        same = replace(TRIAL, **change)  # type: ignore[arg-type]
+        assert same.pool == TRIAL.pool
+        assert identify_pool(same, ITEMS) == identify_pool(TRIAL, ITEMS)
+
+
+def test_pools_that_differ_in_sampling_draw_the_same_random_numbers() -> None:
+    assert replace(TRIAL, sampling=Sampling(top_p=0.5)).source == TRIAL.source != replace(TRIAL, seed=1).source
+
+
+# ---- identity --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -37,18 +94,21 @@ def test_keys_are_readable() -> None:
     [
         {"budget": 9},
         {"seed": 1},
+        {"pool_seed": 1},
         {"context_mode": "prefix"},
         {"precision": "bfloat16"},
         {"trainee": "qwen2.5-coder-0.5b"},
         {"generator": "qwen2.5-coder-0.5b"},
+        {"forms": ("choice",)},
         {"sampling": Sampling(temperature=0.1)},
         {"training": Training(learning_rate=2e-4)},
     ],
 )
-def test_whatever_bears_on_the_result_is_in_the_fingerprint(change: dict[str, object]) -> None:
-    other = replace(TRIAL, **change)
-    assert study.fingerprint(identity(TRIAL)) != study.fingerprint(identity(other))
-    assert study.differences(identity(TRIAL), identity(other))
+def test_whatever_affects_the_result_is_in_the_fingerprint(change: dict[str, object]) -> None:
+    other = replace(TRIAL, **change)  # type: ignore[arg-type]
+    assert fingerprint(identity(TRIAL)) != fingerprint(identity(other))
+    assert differences(identity(TRIAL), identity(other))
+    assert other.key != TRIAL.key
 
 
 def test_a_generator_that_is_the_trainee_is_no_difference() -> None:
@@ -56,68 +116,65 @@ def test_a_generator_that_is_the_trainee_is_no_difference() -> None:
 
 
 def test_the_line_of_an_item_in_its_file_is_no_part_of_identity() -> None:
-    items = [replace(i, line=i.line + 7) for i in load_news() if i.domain == "events"][:2]
-    assert study.trial_identity(TRIAL, items) == identity(TRIAL)
+    items = [replace(i, line=i.line + 7) for i in ITEMS]
+    assert identify_trial(TRIAL, items) == identity(TRIAL)
 
 
-def test_identity_holds_plain_data_only() -> None:
+def test_identity_is_plain_data_only() -> None:
     with pytest.raises(TypeError):
-        study.canonical({"path": Path()})
+        canonical({"path": Path()})
     with pytest.raises(ValueError, match="JSON"):
-        study.canonical({"rate": float("nan")})
+        canonical({"rate": float("nan")})
 
 
-def test_a_changed_setting_is_refused_with_the_field_that_differs(tmp_path: Path) -> None:
-    from engine import pipeline
-
-    store, s = Store(str(tmp_path)), Study(name="s", trials=(TRIAL,), n_items=2)
-    [planned] = plan.plan(s, store, CPU)
-    pipeline.begin(planned, store)
-    changed = replace(s, trials=(replace(TRIAL, training=Training(learning_rate=2e-4)),))
-    stale = plan.plan(changed, store, CPU)
+def test_a_changed_setting_is_refused_with_the_field_that_differs(ledger: Ledger) -> None:
+    s = Study(name="s", trials=(replace(TRIAL, label="mine"),), n_items=2)
+    [planned] = plan.plan(s, ledger, CPU)
+    ledger.begin(planned, {})
+    changed = replace(s, trials=(replace(TRIAL, label="mine", training=Training(learning_rate=2e-4)),))
+    stale = plan.plan(changed, ledger, CPU)
     assert stale[0].state == "stale"
     with pytest.raises(Refused, match=r"training.learning_rate: 0.001 → 0.0002"):
-        plan.refuse_stale(stale, store)
+        plan.refuse_stale(stale, ledger)
 
 
-def test_a_pool_that_was_sampled_otherwise_is_refused(tmp_path: Path) -> None:
-    from engine import pipeline
-
-    store = Store(str(tmp_path))
-    [first] = plan.plan(Study(name="s", trials=(TRIAL,), n_items=2), store, CPU)
-    pipeline.claim(first, store)
-    [other] = plan.plan(Study(name="s", trials=(replace(TRIAL, sampling=Sampling(top_p=0.5)),), n_items=2), store, CPU)
-    with pytest.raises(ValueError, match=r"sampling.top_p: 0.95 → 0.5"):
-        pipeline.claim(other, store)
+def test_a_pool_of_other_news_is_refused(ledger: Ledger) -> None:
+    ledger.claim_pool(TRIAL.pool, identify_pool(TRIAL, ITEMS))
+    with pytest.raises(UserError, match=rf"news.{ITEMS[1].id}: .* → null"):
+        ledger.claim_pool(TRIAL.pool, identify_pool(TRIAL, ITEMS[:1]))
 
 
-def test_all_faults_of_a_study_are_reported_at_once(tmp_path: Path) -> None:
+# ---- what is refused before anything starts --------------------------------------------------------------------------
+
+
+def test_all_faults_of_a_study_are_reported_at_once(ledger: Ledger) -> None:
     bad = (
         replace(TRIAL, protocol="osmosis"),
         replace(TRIAL, domain="weather"),
         replace(TRIAL, trainee="qwen2.5-coder-0.5"),
         replace(TRIAL, training=Training(epochs=0)),
+        replace(TRIAL, forms=("choice", "riddle")),
         TRIAL,
         TRIAL,
     )
     with pytest.raises(Refused) as refused:
-        plan.plan(Study(name="s", trials=bad), Store(str(tmp_path)), CPU)
-    for part in ("osmosis", "weather", "qwen2.5-coder-0.5b", "epochs is 0", "two trials"):
+        plan.plan(Study(name="s", trials=bad), ledger, CPU)
+    for part in ("osmosis", "weather", "qwen2.5-coder-0.5b", "epochs is 0", "riddle", "two trials"):
         assert part in str(refused.value)
 
 
 def test_narrowing_to_what_is_not_there_says_what_is() -> None:
     s = shipped.load("quickstart")
     assert {t.domain for t in narrow(s, domain=["events"], protocol=None).trials} == {"events"}
-    with pytest.raises(ValueError, match="discoveries, events"):
+    with pytest.raises(UserError, match="discoveries, events"):
         narrow(s, domain=["sport"])
 
 
 @pytest.mark.parametrize("name", list(shipped.STUDIES))
-def test_shipped_studies_are_sound(name: str, tmp_path: Path) -> None:
+def test_shipped_studies_are_sound(name: str, ledger: Ledger) -> None:
     machine = Machine(device="gpu", n_cpus=64, n_gpus=32, device_gib=80)
-    planned = plan.plan(shipped.load(name), Store(str(tmp_path)), machine)
-    assert all(p.profile.fits and p.state == "to do" for p in planned)
+    planned = plan.plan(shipped.load(name), ledger, machine)
+    assert all(p.training.fits and p.serving.fits and p.writing.fits and p.state == "to do" for p in planned)
     assert planned == sorted(planned, key=lambda p: -p.estimate.seconds)
 
 
@@ -188,9 +245,10 @@ def test_bad_news_is_reported_with_file_and_line(tmp_path: Path) -> None:
     assert "mine.jsonl:2" in done.stderr
 
 
-def test_news_longer_than_the_context_is_refused(tmp_path: Path, news_file: Path) -> None:
+@pytest.mark.parametrize("words", [60_000, 2_000])  # more than the model takes; more than it is given
+def test_news_longer_than_the_context_is_refused(words: int, ledger: Ledger, news_file: Path) -> None:
     item = json.loads(news_file.read_text().splitlines()[0])
-    news_file.write_text(json.dumps(item | {"text": "long " * 60_000}) + "\n")
+    news_file.write_text(json.dumps(item | {"text": "long " * words}) + "\n")
     s = Study(name="s", news=str(news_file), trials=(TRIAL,))
-    with pytest.raises(Exception, match=r"news.jsonl:1.*smollm2-135m"):
-        plan.plan(s, Store(str(tmp_path)), CPU)
+    with pytest.raises(UserError, match=r"news.jsonl:1.*smollm2-135m"):
+        plan.plan(s, ledger, CPU)

@@ -1,4 +1,4 @@
-"""Pools: nested budgets, growth by what is missing, an error that shows what came."""
+"""Pools: nested budgets, growth by what is missing, a failure that shows what came."""
 
 from collections import Counter
 from pathlib import Path
@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from engine.news.items import load_news
 from engine.selfplay import pool, protocols
-from engine.selfplay.pool import Draw, PoolTooSmall
+from engine.selfplay.orders import Order, n_draws, next_numbers, open_order, sampling_seed
+from engine.selfplay.pool import Draw
 from engine.selfplay.protocols import Draft, Element
-from engine.selfplay.writer import Order, n_draws, next_numbers, open_order, seed
+from engine.storage.ledger import Ledger
 from engine.storage.store import Store
 from engine.study import Sampling
 
@@ -42,39 +43,52 @@ def sentence(i: int) -> str:
     return f"The {WORDS[i]} near the {WORDS[(i + 5) % 12]} opens in {2027 + i}."
 
 
-def test_budgets_are_nested_however_the_pool_has_grown(tmp_path: Path) -> None:
-    store = Store(str(tmp_path))
-    pool.write_draws(store, "p", [draw(1, sentence(1)), draw(0, sentence(0))])
-    small = pool.replay(store, "p", PARAPHRASE, [ITEM], 2)[ITEM.id]
-    pool.write_draws(store, "p", [draw(3, sentence(3)), draw(2, sentence(2), sentence(0))])
-    large = pool.replay(store, "p", PARAPHRASE, [ITEM], 4)[ITEM.id]
-    assert [e.assistant for e in large] == [sentence(i) for i in range(4)]
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(Store(str(tmp_path)))
+
+
+def texts(draws: list[Draw], budget: int) -> list[str]:
+    """The elements that a budget takes."""
+    table = pool.elements_table({ITEM.id: draws}, PARAPHRASE, [ITEM], budget)
+    return table.head(budget)["assistant"].to_list()
+
+
+def test_budgets_are_nested_however_the_pool_has_grown(ledger: Ledger) -> None:
+    ledger.add_draws("p", pool.draws_table([draw(1, sentence(1)), draw(0, sentence(0))]))
+    small = texts(pool.read_draws(ledger, "p")[ITEM.id], 2)
+    ledger.add_draws("p", pool.draws_table([draw(3, sentence(3)), draw(2, sentence(2), sentence(0))]))
+    large = texts(pool.read_draws(ledger, "p")[ITEM.id], 4)
+    assert large == [sentence(i) for i in range(4)]
     assert large[:2] == small
 
 
-def test_too_small_a_pool_names_the_item_and_shows_what_came(tmp_path: Path) -> None:
-    store = Store(str(tmp_path))
-    pool.write_draws(store, "p", [draw(0, sentence(0)), draw(1, sentence(0))])
-    with pytest.raises(PoolTooSmall) as error:
-        pool.replay(store, "p", PARAPHRASE, [ITEM], 2)
+def test_too_small_a_pool_names_the_item_and_shows_what_came() -> None:
+    draws = [draw(0, sentence(0)), draw(1, sentence(0))]
+    table = pool.elements_table({ITEM.id: draws}, PARAPHRASE, [ITEM], 2)
+    assert pool.items_short_of(table, [ITEM], 1) == []
+    assert pool.items_short_of(table, [ITEM], 2) == [ITEM]
+    assert pool.items_short_of(None, [ITEM], 1) == [ITEM]
+    why = pool.why_too_small(draws, PARAPHRASE, ITEM.id, 2)
     for part in (ITEM.id, "1 of 2", "duplicate 1", sentence(0)):
-        assert part in str(error.value)
+        assert part in why
 
 
-def test_naive_repeats_the_news_for_as_many_steps_as_the_others(tmp_path: Path) -> None:
-    elements = pool.replay(Store(str(tmp_path)), "none", protocols.find("naive"), [ITEM], 3)[ITEM.id]
-    assert [e.assistant for e in elements] == [ITEM.text] * 3
+def test_naive_repeats_the_news_for_as_many_steps_as_the_others() -> None:
+    table = pool.elements_table({}, protocols.find("naive"), [ITEM], 3)
+    assert table["assistant"].to_list() == [ITEM.text] * 3
 
 
-def test_what_a_budget_cost_counts_only_the_draws_it_needed() -> None:
-    draws = [draw(i, sentence(i)) for i in range(6)]
-    assert [d.number for d in pool.needed(draws, PARAPHRASE, 3)] == [0, 1, 2]
+def test_what_a_budget_cost_counts_only_the_draws_that_it_needed() -> None:
+    draws = [draw(0, sentence(0)), draw(1, sentence(0)), *(draw(i, sentence(i)) for i in range(2, 6))]
+    elements = pool.elements_table({ITEM.id: draws}, PARAPHRASE, [ITEM], 4)
+    needed = pool.draws_needed(pool.draws_table(draws), elements, 3)
+    assert needed["draw"].to_list() == [0, 1, 2, 3]  # the second gave nothing new, and was paid for
 
 
-def test_yields_count_what_was_kept_and_dropped(tmp_path: Path) -> None:
-    store = Store(str(tmp_path))
-    pool.write_draws(store, "p", [draw(0, sentence(0)), draw(1, sentence(0))])
-    assert pool.yields(store, "p", PARAPHRASE) == {
+def test_yields_count_what_was_kept_and_dropped(ledger: Ledger) -> None:
+    ledger.add_draws("p", pool.draws_table([draw(0, sentence(0)), draw(1, sentence(0))]))
+    assert pool.yields(ledger, "p", PARAPHRASE) == {
         "draws": 2,
         "asked": 2,
         "kept": 1,
@@ -93,7 +107,7 @@ def test_draws_are_bounded_and_end_when_there_is_enough(kept: int, drawn: int, w
 
 
 def test_a_killed_run_leaves_holes_that_are_filled_first() -> None:
-    order = Order(item=ITEM, protocol=PARAPHRASE, sampling=Sampling(), pool="p", wanted=6)
+    order = Order(item=ITEM, protocol=PARAPHRASE, sampling=Sampling(), pool="p", source="s", wanted=6)
     job = open_order(order, [draw(0, sentence(0)), draw(3, sentence(3))])
     assert next_numbers(job) == [1, 2]
     job.draws += [draw(1, sentence(1)), draw(2, sentence(2))]
@@ -102,7 +116,12 @@ def test_a_killed_run_leaves_holes_that_are_filled_first() -> None:
 
 def test_sampling_seeds_differ_by_all_that_a_prompt_is() -> None:
     seeds = {
-        seed("r", "p", item, n, stage, place) for item in "ab" for n in (0, 1) for stage in (0, 1) for place in (0, 1)
+        sampling_seed("r", source, item, n, stage, place)
+        for source in ("a", "b")
+        for item in "ab"
+        for n in (0, 1)
+        for stage in (0, 1)
+        for place in (0, 1)
     }
-    assert len(seeds) == 16
+    assert len(seeds) == 32
     assert all(0 <= s < 2**32 for s in seeds)

@@ -5,30 +5,27 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.training import loop
-from engine.training.loop import Job
+from engine.training.job import Job
 
 
 def train(rank: int, port: int, jobs: Sequence[Job], folder: Path) -> None:
     """Trains the jobs one after the other as one of their ranks; rank 0 writes `KEY.json`, the losses."""
     import torch.distributed as dist
 
-    ranks = str(jobs[0].profile.n_workers)
+    ranks = str(jobs[0].placement.n_workers)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": ranks}
     os.environ |= {"LOCAL_RANK": str(rank), "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
     dist.init_process_group("gloo")
     for job in jobs:
         losses = train_one(job)
         if rank == 0:
-            (folder / f"{job.key}.json").write_text(json.dumps(losses))
+            (folder / f"{job.trial.label}.json").write_text(json.dumps(losses))
 
 
 def train_one(job: Job) -> list[float]:
-    batches, engine = loop.encoded(job), loop.build(job)
-    total = loop.n_steps(len(batches), job.training)
-    losses = []
-    for step in range(total):
-        batch = [batches[i] for i in loop.batch_at(step, len(batches), job.training.batch_size, job.seed)]
-        losses.append(loop.train_step(engine, job, batch, loop.learning_rate_at(step, total, job.training)))
-    loop.export(engine, job)
+    from engine.training import loop, saving
+
+    engine = loop.build(job)
+    losses = [step.loss for step in loop.train(engine, job, loop.encode(job))]
+    saving.export(engine, job)
     return losses

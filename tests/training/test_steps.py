@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from engine.inference.chat import Encoded
 from engine.study import Training
-from engine.training.loop import batch_at, is_checkpoint, learning_rate_at, micro_batches, n_steps, pack
+from engine.training.steps import batch_at, is_checkpoint, learning_rate_at, micro_batches, n_steps, pack
 
 sizes = st.integers(1, 60)
 

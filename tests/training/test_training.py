@@ -5,39 +5,37 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import CPU
 from ranks import train
 
 from engine.inference import chat
+from engine.inference.chat import Element
 from engine.models import catalogue
 from engine.planning import placement
+from engine.storage.ledger import Ledger
 from engine.storage.store import Store
-from engine.study import Training
-from engine.training import loop
-from engine.training.loop import Job
+from engine.study import Training, Trial
+from engine.training.job import Job
+from engine.training.steps import batch_at, learning_rate_at, n_steps
 
 pytestmark = pytest.mark.slow
 ELEMENTS = tuple(
-    (f"What opens in {2027 + i}?", f"The {w} opens in {2027 + i}, far from here.", None) for i, w in enumerate("abcdef")
+    Element(user=f"What opens in {2027 + i}?", assistant=f"The {w} opens in {2027 + i}, far from here.")
+    for i, w in enumerate("abcdef")
 )
 
 
-def job(
-    tiny: Path, folder: Path, key: str, stage: int = 0, ranks: int = 1, tokens: int = 2048, **training: object
+def make_job(
+    tiny: Path, folder: Path, label: str, stage: int = 0, ranks: int = 1, tokens: int = 2048, **training: object
 ) -> Job:
-    """A trial on the tiny model; small micro-batches make several of them a step."""
+    """A trial on the tiny model; small micro-batches make several of them per step."""
     settings = Training(epochs=2, batch_size=4, lora_rank=8, learning_rate=1e-2, **training)  # type: ignore[arg-type]
-    machine = placement.Machine(device="cpu", n_cpus=2, n_gpus=0, device_gib=24)
-    profile = placement.profile(catalogue.find(str(tiny)).architecture, settings, "float32", machine)
+    placed = placement.place_training(catalogue.find(str(tiny)).architecture, settings, "float32", CPU)
     return Job(
-        key=key,
-        trainee=str(tiny),
+        trial=Trial(trainee=str(tiny), domain="d", protocol="p", seed=1, training=settings, label=label),
         elements=ELEMENTS,
-        learn_news=False,
-        training=settings,
-        precision="float32",
-        seed=1,
-        profile=replace(profile, zero_stage=stage, n_workers=ranks, threads=1, micro_batch_tokens=tokens),
-        store=Store(str(folder)),
+        placement=replace(placed, zero_stage=stage, n_workers=ranks, threads=1, micro_batch_tokens=tokens),
+        ledger=Ledger(Store(str(folder))),
     )
 
 
@@ -48,8 +46,8 @@ def by_stage(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("stages")
     for ranks in (1, 2):
-        jobs = [job(tiny, folder, f"{s}-{ranks}", s, ranks, tokens=40 if s == 2 else 2048) for s in (0, 2, 3)]
-        jobs += [job(tiny, folder, "full", 2, ranks, method="full")] if ranks == 2 else []
+        jobs = [make_job(tiny, folder, f"{s}-{ranks}", s, ranks, tokens=40 if s == 2 else 2048) for s in (0, 2, 3)]
+        jobs += [make_job(tiny, folder, "full", 2, ranks, method="full")] if ranks == 2 else []
         torch.multiprocessing.spawn(train, args=(29600 + ranks, jobs, folder), nprocs=ranks)
     return folder
 
@@ -61,16 +59,16 @@ def plain(tiny: Path) -> list[float]:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    j = job(tiny, Path("unused"), "plain")
+    trial = make_job(tiny, Path("unused"), "plain").trial
     tokenizer = AutoTokenizer.from_pretrained(tiny)
-    data = [chat.encode(tokenizer, user, assistant) for user, assistant, _ in ELEMENTS]
+    data = [chat.encode(tokenizer, element) for element in ELEMENTS]
     model = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
-    torch.manual_seed(j.seed)
+    torch.manual_seed(trial.seed)
     model = get_peft_model(model, LoraConfig(r=8, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"))
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], weight_decay=0.0)
-    total, log = loop.n_steps(len(data), j.training), []
+    total, log = n_steps(len(data), trial.training), []
     for step in range(total):
-        batch = [data[i] for i in loop.batch_at(step, len(data), 4, j.seed)]
+        batch = [data[i] for i in batch_at(step, len(data), 4, trial.seed)]
         learned = sum(sum(e.loss) for e in batch)
         loss = torch.zeros(())
         for e in batch:
@@ -79,7 +77,7 @@ def plain(tiny: Path) -> list[float]:
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.param_groups[0]["lr"] = loop.learning_rate_at(step, total, j.training)
+        optimizer.param_groups[0]["lr"] = learning_rate_at(step, total, trial.training)
         optimizer.step()
         log.append(loss.item())
     return log
@@ -92,7 +90,8 @@ def test_losses_do_not_depend_on_stage_ranks_or_micro_batches(
 ) -> None:
     assert json.loads((by_stage / f"{stage}-{ranks}.json").read_text()) == pytest.approx(plain, abs=1e-4)
     assert plain[-1] < plain[0]
-    check_adapter(tiny, by_stage / f"trials/{stage}-{ranks}/adapter")
+    label = f"{stage}-{ranks}"
+    check_adapter(tiny, Path(make_job(tiny, by_stage, label).ledger.weights(make_job(tiny, by_stage, label).trial, "")))
 
 
 def check_adapter(tiny: Path, adapter: Path) -> None:
@@ -110,9 +109,11 @@ def test_a_full_fine_tune_loads_in_plain_transformers(tiny: Path, by_stage: Path
     import torch
     from transformers import AutoModelForCausalLM
 
+    full = make_job(tiny, by_stage, "full", method="full")
+    trained = full.ledger.weights(full.trial, "")
     log = json.loads((by_stage / "full.json").read_text())
     assert log[-1] < log[0]
-    before, after = (AutoModelForCausalLM.from_pretrained(f) for f in (tiny, by_stage / "trials/full/model"))
+    before, after = (AutoModelForCausalLM.from_pretrained(f) for f in (tiny, trained))
     assert not torch.equal(before.model.layers[0].mlp.up_proj.weight, after.model.layers[0].mlp.up_proj.weight)
     assert after.lm_head.weight.data_ptr() == after.model.embed_tokens.weight.data_ptr()
 
@@ -121,29 +122,32 @@ def test_a_full_fine_tune_loads_in_plain_transformers(tiny: Path, by_stage: Path
 def test_hopeless_trials_fail_with_a_reason_and_do_not_stop_the_others(tiny: Path, tmp_path: Path) -> None:
     from engine.training import phase
 
-    huge = replace(job(tiny, tmp_path, "huge", ranks=64), key="huge")
-    wild, sound = job(tiny, tmp_path, "wild"), job(tiny, tmp_path, "sound")
-    wild = replace(wild, training=replace(wild.training, method="full", learning_rate=1e30, max_grad_norm=1e30))
-    failures = {f.key: f.reason for f in phase.run([huge, wild, sound], sound.store)}
-    assert set(failures) == {"huge", "wild"}
-    assert "needs 64 CPUs" in failures["huge"]
-    assert not (tmp_path / "trials/huge/train").exists()
-    assert "loss became nan" in failures["wild"]
-    assert "lower the learning rate" in failures["wild"]
-    assert sound.store.read_json("trials/wild/failure.json")["reason"] == failures["wild"]
-    assert sound.store.exists("trials/sound/trained.json")
+    huge, wild, sound = (
+        make_job(tiny, tmp_path, label, ranks=n) for label, n in (("huge", 64), ("wild", 1), ("sound", 1))
+    )
+    training = replace(wild.trial.training, method="full", learning_rate=1e30, max_grad_norm=1e30)
+    wild = replace(wild, trial=replace(wild.trial, training=training))
+    failures = {f.key: f for f in phase.train_all([huge, wild, sound], sound.ledger)}
+    assert set(failures) == {huge.key, wild.key}
+    assert "needs 64 CPUs" in failures[huge.key].reason
+    assert not (tmp_path / f"trials/{huge.key}/train").exists()
+    assert "loss became nan" in failures[wild.key].reason
+    assert "lower the learning rate" in failures[wild.key].reason
+    assert sound.ledger.failure(wild.key) == failures[wild.key]
+    assert sound.ledger.is_trained(sound.key)
 
 
-def test_loss_falls_on_the_answer_and_in_prefix_loss_on_the_news(tiny: Path) -> None:
+def test_loss_is_on_the_answer_and_in_prefix_loss_on_the_news(tiny: Path) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tiny)
     news, user, answer = "The quay of Lindvik is shut.", "What is the news?", "It is shut."
     for learn_news, learned in ((False, answer + "<|im_end|>"), (True, news + answer + "<|im_end|>")):
-        e = chat.encode(tokenizer, user, answer, news, learn_news)
+        e = chat.encode(tokenizer, Element(user=user, assistant=answer, news=news), learn_news)
         kept = tokenizer.decode([t for t, learn in zip(e.ids, e.loss, strict=True) if learn])
         assert kept == learned
     rendered = tokenizer.apply_chat_template(
         [{"role": "user", "content": user}, {"role": "assistant", "content": answer}], tokenize=False
     )
-    assert tokenizer.decode(chat.encode(tokenizer, user, answer).ids) == rendered.rstrip("\n")
+    plain = chat.encode(tokenizer, Element(user=user, assistant=answer))
+    assert tokenizer.decode(plain.ids) == rendered.rstrip("\n")

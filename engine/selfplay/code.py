@@ -13,7 +13,7 @@ import re
 import sys
 import sysconfig
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -36,7 +36,7 @@ def code_digest(protocol: Protocol) -> str:
     return hashlib.sha256("\n".join(f"{name}: {parts[name]}" for name in sorted(parts)).encode()).hexdigest()
 
 
-def _collect(thing: Callable[..., Any], parts: dict[str, str]) -> None:
+def _collect(thing: Any, parts: dict[str, str]) -> None:
     """Adds the text of a function or class, and of what it refers to."""
     name = f"{thing.__module__}.{thing.__qualname__}"
     if name not in parts:
@@ -90,7 +90,7 @@ def _plain(name: str, value: Any) -> str:
     )
 
 
-def _text_of(thing: Callable[..., Any]) -> str:
+def _text_of(thing: Any) -> str:
     """The syntax tree of a function or class without docstrings, as text."""
     try:
         source = textwrap.dedent(inspect.getsource(thing))
@@ -103,7 +103,7 @@ def _text_of(thing: Callable[..., Any]) -> str:
     return ast.dump(tree)
 
 
-def _names_in(thing: Callable[..., Any]) -> set[str]:
+def _names_in(thing: Any) -> set[str]:
     """Global names that a function, or a class's methods, may refer to."""
     if inspect.isclass(thing):
         methods = [m for m in vars(thing).values() if isinstance(m, FunctionType)]

@@ -131,7 +131,7 @@ class Trial:
 
     @property
     def source(self) -> str:
-        """What the pool's random numbers are drawn for: equal for pools that differ in their sampling settings only."""
+        """What seeds the pool's sampling: equal for pools that differ in their sampling settings only."""
         seed = f"-s{self.writer_seed}" if self.writer_seed else ""
         return f"{self.domain}-{self.protocol}-{slug(self.writer)}{seed}"
 

@@ -8,12 +8,10 @@ examples:
 """
 
 import argparse
-import io
 import sys
 import time
 from collections.abc import Sequence
 
-import polars as pl
 from cli import exit_status, plan_study, report_failures, study_parser, terminal
 from tables import plan_table
 
@@ -62,9 +60,8 @@ def show_results(ledger: Ledger) -> None:
     from analysis.study.summary import result_table  # imports the fits, which a plan does without
 
     if ledger.has_results():
-        trials = pl.read_parquet(io.BytesIO(ledger.result_files()["trials.parquet"]))
-        terminal().print(result_table(trials))
-        print(f"Results: {ledger.store.root}/results/trials.parquet and questions.parquet")
+        terminal().print(result_table(ledger.results()))
+        print(f"Results: {ledger.results_address()}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from engine.storage.records import Planned
 
 
 def plan_table(planned: Sequence[Planned]) -> Table:
-    """A row a trainee: how its trials stand and what those to do will take; stale trials with what differs."""
+    """One row per trainee: the states of its trials and what those to do will cost; stale trials with what differs."""
     table = Table(title="Plan", caption=caption(planned), caption_justify="left")
     for name in ("trainee", "params", "done", "to do", "stale", "train FLOPs", "self-play FLOPs"):
         table.add_column(name, justify="left" if name == "trainee" else "right")
@@ -57,7 +57,7 @@ def caption(planned: Sequence[Planned]) -> str:
 
 
 def yield_table(yields: Mapping[str, Mapping[str, Any]]) -> Table:
-    """A row a pool, from what `engine.selfplay.pool.yields` gives of each."""
+    """One row per pool, from what `engine.selfplay.pool.yields` gives of each."""
     table = Table(title="Yields of self-play: elements asked for and kept, tokens written")
     table.add_column("pool", no_wrap=True)
     for name in ("draws", "asked", "kept", "tokens"):
@@ -65,8 +65,8 @@ def yield_table(yields: Mapping[str, Mapping[str, Any]]) -> Table:
     table.add_column("dropped")
     for pool, got in sorted(yields.items()):
         dropped = sorted(got["dropped"].items(), key=lambda reason: -reason[1])
-        told = ", ".join(f"{reason} {n}" for reason, n in dropped)
-        table.add_row(pool, *(f"{got[name]:,}" for name in ("draws", "asked", "kept", "new_tokens")), told)
+        reasons = ", ".join(f"{reason} {n}" for reason, n in dropped)
+        table.add_row(pool, *(f"{got[name]:,}" for name in ("draws", "asked", "kept", "new_tokens")), reasons)
     return table
 
 

@@ -101,7 +101,7 @@ def write_news(folder: Path) -> Path:
 
 
 def write_study(folder: Path, model: Path) -> str:
-    """`file.py:function` of a study of two trials of a model, with its news; 40 steps a trial."""
+    """`file.py:function` of a study of two trials of a model, with its news; 40 steps per trial."""
     write_news(folder)
     file = folder / "tiny_study.py"
     file.write_text(STUDY.replace("MODEL", str(model)))

@@ -111,7 +111,7 @@ def test_a_trial_says_what_it_was_where_it_ran_and_what_it_cost(ledger: Ledger) 
         .filter(trainee="smollm2-135m", protocol="paraphrase", seed=1, condition="icl", moment="after")
         .to_dicts()
     )
-    told = {
+    expected = {
         "pool_seed": 1,
         "learning_rate": 1e-3,
         "lora_rank": 16,
@@ -128,7 +128,7 @@ def test_a_trial_says_what_it_was_where_it_ran_and_what_it_cost(ledger: Ledger) 
         "selfplay_tokens": 2 * 3 * N_ITEMS,  # two draws per item were needed, of five that the pool has
         "accuracy_letter": None,
     }
-    assert {name: row[name] for name in told} == told
+    assert {name: row[name] for name in expected} == expected
     questions = [n for i in load_news() if i.domain == "events" for n in range(len(i.questions))][: 5 * N_ITEMS]
     assert row["accuracy"] == pytest.approx(sum(n % 2 == 0 for n in questions) / len(questions))
     assert row["accuracy_statement"] == 0.5

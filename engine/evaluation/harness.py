@@ -36,8 +36,8 @@ def command(
     elif adapter:
         arguments |= {"peft": adapter}
     backend = ["--model", "vllm"] if device == "gpu" else ["--model", "hf", "--device", "cpu"]
-    told = ",".join(f"{name}={value}" for name, value in arguments.items())
-    where = ["--model_args", told, "--tasks", ",".join(tasks), "--apply_chat_template", "--output_path", out]
+    model_args = ",".join(f"{name}={value}" for name, value in arguments.items())
+    where = ["--model_args", model_args, "--tasks", ",".join(tasks), "--apply_chat_template", "--output_path", out]
     return [sys.executable, "-m", "lm_eval", "run", *backend, *where]
 
 

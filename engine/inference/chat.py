@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# What stands in front of a user's turn when the news is in context: in ICL, in the prefix arms and in self-play.
+# What is in front of a user's turn when the news is in context: in ICL, in the prefix arms and in self-play.
 WITH_NEWS = "{news}\n\n{user}"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-# Options are short. Unless told so, a model that chats begins a whole sentence, and finds every option unlikely.
+# Options are short. Without this instruction a model that chats starts a whole sentence, and every option is unlikely.
 ASK_SHORT = "Answer the question with a few words only, no full sentence.\n\n{question}"
 ASK_LETTER = "{question}\n\n{options}\n\nAnswer with the letter of the right option only."
 ASK_STATEMENT = "Write one true sentence."
-# All wordings that bear on an answer, by what they are for: part of the identity of whatever was asked.
+# All wordings that affect an answer, by what they are for: part of the identity of whatever is asked.
 WORDINGS = {"with_news": WITH_NEWS, "short": ASK_SHORT, "letter": ASK_LETTER, "statement": ASK_STATEMENT}
 
 

@@ -1,4 +1,4 @@
-"""LoRA on vLLM's CPU engine, a matrix product an adapter instead of one a token.
+"""LoRA on vLLM's CPU engine, one matrix product per adapter instead of one per token.
 
 vLLM's own CPU path copies both LoRA matrices for every token (6 times slower than the base model on 15 questions), and
 gives tokens of the base model the adapter in the last place. Here the tokens of a step are grouped by adapter, and
@@ -13,12 +13,12 @@ from vllm.platforms import current_platform
 
 
 class GroupedLora(PunicaWrapperCPU):
-    """Adds to each token's output what its adapter says; same interface as the class that it replaces."""
+    """Adds to each token's output what its adapter gives; same interface as the class that it replaces."""
 
     groups: list[tuple[int, torch.Tensor]]
 
     def update_metadata(self, *args: Any, **kwargs: Any) -> None:
-        """Takes note, once a step, of which tokens belong to which adapter's place (-1: none)."""
+        """Notes, once per step, which tokens belong to which adapter's place (-1: none)."""
         super().update_metadata(*args, **kwargs)
         places = self.token_lora_indices
         self.groups = [(int(p), (places == p).nonzero()[:, 0]) for p in places.unique() if p >= 0]

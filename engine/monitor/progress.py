@@ -1,4 +1,4 @@
-"""One line that says where a long job is: phase, done, running, left, tokens a second, time left.
+"""One line that says where a long job is: phase, done, running, left, tokens per second, time left.
 
 Workers on any machine report to one small Ray actor; the driver prints it.
 """
@@ -71,7 +71,7 @@ def report(**changes: int) -> None:
 
 @cache
 def find_board() -> Any:
-    """The running phase's board, looked up once a worker process."""
+    """The running phase's board, looked up once per worker process."""
     if not ray.is_initialized():
         return None
     try:
@@ -97,7 +97,7 @@ def shown(phase: str, total: int) -> Iterator[None]:
 
 
 def print_lines(board: Any, stop: threading.Event) -> None:
-    """Prints until told to stop; in a log file only when the line is new."""
+    """Prints until `stop` is set; in a log file only when the line is new."""
     terminal, last = sys.stderr.isatty(), ""
     while True:
         over = stop.wait(EVERY_S)

@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a study, found before anything starts."""
+"""Everything that can be wrong with a study; it is checked before anything starts."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator

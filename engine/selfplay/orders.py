@@ -28,7 +28,7 @@ class Generator:
 class Order:
     """`wanted` distinct elements about one item under one protocol, into one pool.
 
-    `source`: what random numbers are drawn for, see `Trial.source`.
+    `source`: what seeds the sampling, see `Trial.source`.
     """
 
     item: NewsItem
@@ -50,13 +50,13 @@ class OpenOrder:
     holes: list[int] = field(default_factory=list)
 
 
-def n_draws(kept: int, drawn: int, wanted: int, per_draw: int) -> int:
+def n_more_draws(kept: int, n_draws: int, wanted: int, per_draw: int) -> int:
     """How many more draws an item needs, from what its draws gave so far; 0 if it has enough or tried enough."""
     most = SPARE * -(-wanted // per_draw) + SPARE
-    if kept >= wanted or drawn >= most:
+    if kept >= wanted or n_draws >= most:
         return 0
-    rate = max(kept / drawn, per_draw / SPARE) if drawn else per_draw
-    return int(min(-(-(wanted - kept) // max(rate, 1e-9)), most - drawn))
+    rate = max(kept / n_draws, per_draw / SPARE) if n_draws else per_draw
+    return int(min(-(-(wanted - kept) // max(rate, 1e-9)), most - n_draws))
 
 
 def open_order(order: Order, draws: list[Draw]) -> OpenOrder:
@@ -75,7 +75,7 @@ def next_numbers(job: OpenOrder) -> list[int]:
         numbers, job.holes = job.holes, []
         return numbers
     kept, _ = pool.elements_of(job.draws, job.order.protocol)
-    n = n_draws(len(kept), len(job.draws), job.order.wanted, job.order.protocol.per_draw)
+    n = n_more_draws(len(kept), len(job.draws), job.order.wanted, job.order.protocol.per_draw)
     job.next_number += n
     return list(range(job.next_number - n, job.next_number))
 

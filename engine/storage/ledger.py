@@ -50,6 +50,14 @@ def name_untrained(identity: Identity) -> str:
     return f"{identity['trainee'].rpartition('@')[0]}-{identity['domain']}-{fingerprint(same)[:12]}"
 
 
+def split_pool_address(address: str) -> tuple[str, str]:
+    """The study's root and the pool's name, of `STORAGE/STUDY/pools/NAME`. Raises UserError for another address."""
+    root, _, name = address.rstrip("/").rpartition("/pools/")
+    if not root:
+        raise UserError(f"{address}: not the address of a pool; write STORAGE/STUDY/pools/NAME")
+    return root, name
+
+
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """Typed reads and writes of the files of one study."""
@@ -227,6 +235,15 @@ class Ledger:
         except FileNotFoundError:
             address = self.store.address(f"results/{names[0]}")
             raise UserError(f"{address}: no such file; run the study with jobs/grid.py") from None
+
+    def results(self) -> pl.DataFrame:
+        """The results table of trials."""
+        return self._table(f"results/{RESULT_TABLES[0]}.parquet")
+
+    def results_address(self) -> str:
+        """Where the results tables are, for a person."""
+        first, second = (f"{name}.parquet" for name in RESULT_TABLES)
+        return f"{self.store.address(f'results/{first}')} and {second}"
 
     def has_results(self) -> bool:
         """Are there results tables?"""

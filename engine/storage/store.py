@@ -1,14 +1,7 @@
-"""The files of a study, on a disk or an object store, through one file-system interface (fsspec).
-
-    STORAGE/STUDY/pools/POOL/pool.json draws-*.parquet       what generators wrote
-                  trials/TRIAL/trial.json                    settings and fingerprint, first
-                               adapter/ losses.parquet trained.json
-                               questions.parquet result.json  last: its existence means done
-                               failure.json                  why it failed, until it is run again
-                  before/MODEL-DOMAIN/questions.parquet before.json
-                  results/trials.parquet questions.parquet   the results table
+"""Files below one root, on a disk or an object store, through one file-system interface (fsspec).
 
 Every file appears whole or not at all: a local one is written beside its place and renamed, an object is put at once.
+What the files of a study are called is known to `engine.storage.ledger` alone.
 """
 
 import io
@@ -94,7 +87,7 @@ class Store:
         """Relative paths that match a pattern such as `trials/*/result.json`, sorted."""
         fs, inner = fsspec.core.url_to_fs(self.address(pattern))
         root = fsspec.core.url_to_fs(self.address(""))[1].rstrip("/")
-        return sorted(str(found)[len(root) + 1 :] for found in fs.glob(inner))
+        return sorted(str(path)[len(root) + 1 :] for path in fs.glob(inner))
 
     def remove(self, path: str) -> None:
         """Removes a file or a folder with all in it; nothing happens where there is none."""

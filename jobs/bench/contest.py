@@ -108,17 +108,18 @@ def write(out: str | None, settings: Mapping[str, Any], bed_: Bed, runs: Any, me
     """Writes everything that was measured as JSON, with where it was."""
     if out:
         where = {"machine": platform.platform(), "cpus": len(os.sched_getaffinity(0)), "versions": versions()}
-        found = {"settings": dict(settings), "bed": asdict(bed_), **where, "runs": runs}
-        Path(out).write_text(json.dumps(found | {"measures": [asdict(m) for m in measures]}, indent=1, default=str))
+        all_of_it = {"settings": dict(settings), "bed": asdict(bed_), **where, "runs": runs}
+        all_of_it |= {"measures": [asdict(m) for m in measures]}
+        Path(out).write_text(json.dumps(all_of_it, indent=1, default=str))
         print(f"Written: {out}")
 
 
 def versions() -> dict[str, str]:
     """Versions of the parts that are installed."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for part in PARTS:
         try:
-            found[part] = version(part)
+            installed[part] = version(part)
         except PackageNotFoundError:
             continue
-    return found
+    return installed

@@ -1,4 +1,4 @@
-"""Evaluation's speed: many adapters on one engine against an engine an adapter, from process start to end."""
+"""Evaluation's speed: many adapters on one engine against one engine per adapter, from process start to end."""
 
 import argparse
 import tempfile
@@ -41,14 +41,14 @@ def run(args: argparse.Namespace) -> int:
         adapters, _ = apart(make_adapters, bed_.folder, folder, env=env)
         contenders = {
             "one engine": lambda: one_engine(bed_, adapters, args.items, env),
-            "an engine an adapter": lambda: many_engines(bed_, adapters[: args.separate], args.items, env),
+            "one engine per adapter": lambda: many_engines(bed_, adapters[: args.separate], args.items, env),
         }
         runs = in_turns(contenders, args.repeat)
-    told = f"{n_questions(args.items)} questions closed-book and in context, {N_ADAPTERS} adapters"
+    subject = f"{n_questions(args.items)} questions closed-book and in context, {N_ADAPTERS} adapters"
     if args.separate < N_ADAPTERS:
-        told += f"; {args.separate} run apart, scaled to {N_ADAPTERS}"
+        subject += f"; {args.separate} run apart, scaled to {N_ADAPTERS}"
     measures = compare(runs)
-    report(f"evaluate, {args.model}, {told}", runs, ("seconds", "measured_s", "engines"), measures)
+    report(f"evaluate, {args.model}, {subject}", runs, ("seconds", "measured_s", "engines"), measures)
     write(args.out, {k: v for k, v in vars(args).items() if k != "run"}, bed_, runs, measures)
     return 0
 
@@ -56,11 +56,11 @@ def run(args: argparse.Namespace) -> int:
 def compare(runs: dict[str, list[dict[str, Any]]]) -> list[Measure]:
     """How many times faster, and how far apart the scores are."""
     seconds = medians(runs, "seconds")
-    times = seconds["an engine an adapter"] / seconds["one engine"]
-    difference = largest_difference(*(runs[name][0]["scores"] for name in ("one engine", "an engine an adapter")))
-    what = "largest difference of an option's log-likelihood (nats a token)"
+    times = seconds["one engine per adapter"] / seconds["one engine"]
+    difference = largest_difference(*(runs[name][0]["scores"] for name in ("one engine", "one engine per adapter")))
+    what = "largest difference of an option's log-likelihood (nats per token)"
     return [
-        Measure(what="seconds of an engine an adapter over one engine", value=times, goal=GOAL),
+        Measure(what="seconds of one engine per adapter over one engine for all", value=times, goal=GOAL),
         Measure(what=what, value=difference, goal=TOLERANCE, at_most=True),
     ]
 
@@ -117,7 +117,7 @@ def score(bed_: Bed, adapters: Sequence[str], n_items: int) -> dict[str, Rows]:
 
 
 def make_adapters(model_folder: str, folder: str) -> list[str]:
-    """Saves small random adapters of the shape that fine-tuning gives; tells their folders."""
+    """Saves small random adapters of the shape that fine-tuning gives; gives their folders."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM

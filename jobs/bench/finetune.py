@@ -16,7 +16,7 @@ from engine.models import catalogue
 from engine.news.items import load_news
 from engine.planning import placement
 from engine.selfplay import protocols
-from engine.storage.ledger import Ledger
+from engine.storage.ledger import Ledger, split_pool_address
 from engine.storage.store import Store
 from engine.study import Training, Trial
 from engine.training.job import Job, environment
@@ -31,7 +31,7 @@ Result = dict[str, Any]
 def add(parser: argparse.ArgumentParser) -> None:
     """The benchmark's own arguments."""
     parser.add_argument("--steps", type=int, default=18, help="optimizer steps, the first not timed (default: 18)")
-    parser.add_argument("--batch-size", type=int, default=8, help="elements a step (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=8, help="elements per step (default: %(default)s)")
     parser.add_argument("--pool", metavar="STORAGE/STUDY/pools/NAME", help="elements of this pool; default: the news")
     parser.set_defaults(run=run)
 
@@ -81,7 +81,7 @@ def elements(path: str | None) -> list[Element]:
 
 def pool_elements(path: str) -> list[Element]:
     """The elements of a pool. Raises UserError where there are none."""
-    root, _, name = path.rstrip("/").rpartition("/pools/")
+    root, name = split_pool_address(path)
     table = Ledger(Store(root)).elements(name)
     if table is None:
         raise UserError(f"--pool {path}: no elements; write the pool with jobs/selfplay.py")

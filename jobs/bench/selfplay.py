@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def against_vllm(work: Work, repeat: int) -> tuple[dict[str, list[Result]], list[Measure]]:
-    """New tokens a second while the engine runs; its start is told apart."""
+    """New tokens per second while the engine runs; its start is reported apart."""
     contenders = {"ours": ours, "vLLM chat": bare, "transformers": padded}
     env = settings.environment(work.bed.serving)
     runs = in_turns({name: partial(only, function, work, env) for name, function in contenders.items()}, repeat)

@@ -37,7 +37,7 @@ def tokenizer(smollm: Path) -> Any:
         ("**240**\nbecause 3 · 80", True),
         ("\nThe tickets cost 240", True),
         ("Three tickets cost 240.", True),
-        ("3 tickets cost 240.", False),  # another number: a program cannot tell which is meant
+        ("3 tickets cost 240.", False),  # another number: a program cannot know which is meant
         ("80 * 3 = 240", False),
         ("1240", False),
         ("240 or 160", False),

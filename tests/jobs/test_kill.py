@@ -42,7 +42,7 @@ def wait_for(what: Callable[[], object], job: "subprocess.Popen[str]", seconds: 
 
 def processes(name: str) -> list[int]:
     """Ids of the processes whose command line begins with a Ray actor's name."""
-    found = []
+    pids = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
@@ -50,8 +50,8 @@ def processes(name: str) -> list[int]:
             except OSError:
                 continue
             if line.startswith(name):
-                found.append(int(folder.name))
-    return found
+                pids.append(int(folder.name))
+    return pids
 
 
 def kill(name: str) -> None:

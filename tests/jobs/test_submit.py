@@ -38,11 +38,11 @@ def head() -> Iterator[str]:
 
 def processes_of(folder: Path) -> list[str]:
     """Command lines of the processes that name the folder."""
-    found = []
+    lines = []
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # it has ended
-            found.append(process.read_bytes().decode(errors="replace"))
-    return [line for line in found if str(folder) in line]
+            lines.append(process.read_bytes().decode(errors="replace"))
+    return [line for line in lines if str(folder) in line]
 
 
 def wait_until(what: Callable[[], bool], seconds: float) -> None:

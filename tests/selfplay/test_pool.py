@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine.news.items import load_news
 from engine.selfplay import pool, protocols
-from engine.selfplay.orders import Order, n_draws, next_numbers, open_order, sampling_seed
+from engine.selfplay.orders import Order, n_more_draws, next_numbers, open_order, sampling_seed
 from engine.selfplay.pool import Draw
 from engine.selfplay.protocols import Draft, Element
 from engine.storage.ledger import Ledger
@@ -99,11 +99,11 @@ def test_yields_count_what_was_kept_and_dropped(ledger: Ledger) -> None:
 
 
 @given(st.integers(0, 50), st.integers(0, 80), st.integers(1, 64), st.integers(1, 8))
-def test_draws_are_bounded_and_end_when_there_is_enough(kept: int, drawn: int, wanted: int, per_draw: int) -> None:
-    n = n_draws(kept, drawn, wanted, per_draw)
+def test_draws_are_bounded_and_end_when_there_is_enough(kept: int, n_draws: int, wanted: int, per_draw: int) -> None:
+    n = n_more_draws(kept, n_draws, wanted, per_draw)
     assert n >= 0
-    assert drawn + n <= max(drawn, 4 * -(-wanted // per_draw) + 4)
-    assert (n == 0) == (kept >= wanted or drawn >= 4 * -(-wanted // per_draw) + 4)
+    assert n_draws + n <= max(n_draws, 4 * -(-wanted // per_draw) + 4)
+    assert (n == 0) == (kept >= wanted or n_draws >= 4 * -(-wanted // per_draw) + 4)
 
 
 def test_a_killed_run_leaves_holes_that_are_filled_first() -> None:

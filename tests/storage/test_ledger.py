@@ -82,18 +82,18 @@ def test_a_failure_is_forgotten_when_its_phase_is_tried_again_or_the_trial_succe
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda record: {k: v for k, v in record.items() if k != "estimate"}, "another version .*fields: estimate"),
         (lambda record: record | {"trial": record["trial"] | {"seed": "one"}}, r"fields: trial\.seed"),
         (lambda record: [], "another version"),
     ],
 )
-def test_a_record_of_another_version_is_named(ledger: Ledger, change: object, said: str) -> None:
+def test_a_record_of_another_version_is_named(ledger: Ledger, change: object, message: str) -> None:
     ledger.begin(plan_one(ledger), {})
     file = Path(ledger.store.address(f"trials/{TRIAL.key}/trial.json"))
     file.write_text(json.dumps(change(json.loads(file.read_text()))))  # type: ignore[operator]
-    with pytest.raises(RecordError, match=f"{file}: .*{said}"):
+    with pytest.raises(RecordError, match=f"{file}: .*{message}"):
         plan_one(ledger)
 
 

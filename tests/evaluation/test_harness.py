@@ -1,4 +1,4 @@
-"""The public benchmarks: what is missing is reported before a model is loaded, and the harness gets the right command."""
+"""The public benchmarks: what is missing is reported before a model is loaded; the harness gets the right command."""
 
 import json
 import sys

@@ -46,7 +46,7 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Statements:
-    """Two statements. `true` follows from the news, `false` does not: which one is likelier to a model?"""
+    """Two statements. `true` follows from the news, `false` does not: which one is more likely to a model?"""
 
     id: str
     true: str

@@ -310,9 +310,9 @@ def test_a_hub_id_is_resolved_to_its_commit(
 def test_an_error_of_the_hub_client_becomes_one_line(error: str, complaint: str) -> None:
     import huggingface_hub.errors
 
-    with pytest.raises(ModelError, match=complaint) as caught, hub.translate_errors("some/model", REGISTRY_NAMES):
+    with pytest.raises(ModelError, match=complaint) as report, hub.translate_errors("some/model", REGISTRY_NAMES):
         raise getattr(huggingface_hub.errors, error)("reason\nand details")
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(report.value)
 
 
 @pytest.fixture

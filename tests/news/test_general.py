@@ -1,4 +1,4 @@
-"""The questions of general ability are enough, balanced, and asked once each."""
+"""The questions of general ability have the documented counts, differ, and are balanced."""
 
 from collections import Counter
 
@@ -15,6 +15,6 @@ def test_general_questions_have_the_documented_counts() -> None:
 
 
 @pytest.mark.parametrize("kind", COUNTS)
-def test_the_right_option_stands_at_each_position_equally_often(kind: str) -> None:
+def test_the_right_option_is_at_each_position_equally_often(kind: str) -> None:
     positions = Counter(q.answer for q in general.load() if q.kind == kind)
     assert positions == dict.fromkeys(range(4), COUNTS[kind] // 4)

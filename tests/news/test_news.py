@@ -1,4 +1,4 @@
-"""A file of news loads completely or not at all; a fault is reported with file and line; the shipped news are sound."""
+"""A file of news loads completely or not at all; a fault is reported with file and line; the shipped news is sound."""
 
 import json
 import re
@@ -185,7 +185,7 @@ def test_an_item_of_exactly_the_context_passes(tmp_path: Path) -> None:
         check_length(load_news(path), path, lambda text: len(text.split()), 5 + 8, "tiny-model")
 
 
-def test_shipped_news_have_the_documented_counts() -> None:
+def test_shipped_news_has_the_documented_counts() -> None:
     items = load_news()
     assert Counter(news.domain for news in items) == dict.fromkeys(DOMAINS, 20)
     assert {len(news.questions) for news in items} == {5}

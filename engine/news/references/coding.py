@@ -146,7 +146,7 @@ def stride(items: list[int], n: int) -> list[int]:
 
 
 def draw_stride(rng: Random) -> tuple[list[int], int]:
-    """Draw a list of five to eight different numbers and a step, seldom zero."""
+    """Draw a list of five to eight different numbers and a step, rarely zero."""
     return rng.sample(range(10, 100), rng.randint(5, 8)), rng.choice([0, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4])
 
 
@@ -169,12 +169,12 @@ def wrong_stride(items: list[int], n: int) -> list[str]:
 
 
 def gannet(lines: list[str]) -> str:
-    """Print each line when it comes for the second time."""
+    """Print each line when it appears for the second time."""
     return ", ".join(line for place, line in enumerate(lines) if lines[:place].count(line) == 1)
 
 
 def gannet_status(lines: list[str]) -> int:
-    """Count the different lines that came only once."""
+    """Count the different lines that appear only once."""
     return sum(times == 1 for times in Counter(lines).values())
 
 
@@ -193,7 +193,7 @@ def gannet_certain(claim: str) -> bool:
 
 
 def draw_gannet(rng: Random) -> tuple[list[str]]:
-    """Draw eight to ten lines. Three different lines come more than once."""
+    """Draw eight to ten lines. Three different lines appear more than once."""
     while True:
         lines = rng.choices("kmprt", k=rng.randint(8, 10))
         if sum(times > 1 for times in Counter(lines).values()) == 3:
@@ -444,7 +444,7 @@ def wrong_moraine(reads: dict[str, int]) -> list[str]:
 
 
 def tansy_units(pattern: str) -> list[tuple[str, int]]:
-    """Split a pattern into its signs, each with the number of times that it comes."""
+    """Split a pattern into its signs, each with the number of times that it appears."""
     return [(unit[0], 3 if len(unit) == 2 else 1) for unit in re.findall(r"[^+]\+?", pattern)]
 
 

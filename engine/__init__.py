@@ -40,7 +40,7 @@ for _name, _value in RAY_DEFAULTS.items():
 PRIVATE_FOLDER = os.path.join(tempfile.gettempdir(), f"engram-{os.getuid()}")
 TOKEN_FILE = os.path.join(PRIVATE_FOLDER, f"token-{os.getpid()}")
 # A driver without a cluster starts a Ray of its own, closed to everybody else: it listens on loopback only (the switch
-# that Ray has for macOS and Windows) and asks for a token. Workers, which imported Ray first, keep what they were given.
+# that Ray has for macOS and Windows) and asks for a token. Workers, which import Ray first, keep what they were given.
 STARTS_OWN_RAY = "RAY_ADDRESS" not in os.environ and "ray" not in sys.modules
 if STARTS_OWN_RAY:
     os.environ.pop("RAY_AUTH_TOKEN", None)

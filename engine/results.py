@@ -1,6 +1,6 @@
 """The results tables, collected from the trials' files: what `analysis` reads.
 
-`results/trials.parquet`, one row per trial, condition and moment:
+`results/trials.parquet`, one row per trial, condition and moment; what was not asked is null:
     study, trial, domain, protocol, context_mode, trainee, generator, method, label, seed, pool_seed, precision
     condition             closed_book | icl
     moment                before | after fine-tuning
@@ -15,8 +15,7 @@
     accuracy_letter                                       share of the choice questions, asked by letter
     accuracy_statement, accuracy_task                     shares of the statement pairs (chance: a half) and free tasks
     accuracy_held_out                                     share of the choices made from the items' references
-    accuracy_general                                      share of the questions without news (closed-book only);
-                                                          all of these are null where they were not asked
+    accuracy_general                                      share of the questions without news (closed-book only)
     p_correct                                             mean probability of the right option among the options
     nll_correct                                           nats per token of the right option
     train_loss                                            nats per learned token, last epoch

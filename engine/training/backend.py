@@ -12,7 +12,7 @@ from typing import Any
 
 from ray.train.torch import TorchConfig
 from ray.train.torch.config import _TorchBackend
-from torch.distributed.distributed_c10d import TCPStore
+from torch._C._distributed_c10d import TCPStore
 
 from engine.cluster.loopback import ADDRESS
 

@@ -51,10 +51,12 @@ with session.running():
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[tuple[subprocess.Popen[str], str, str]]":
+def driver() -> "Iterator[tuple[subprocess.Popen[str], str, str]]":
     """A process with a local Ray in which training runs; with the addresses of GCS and dashboard."""
     folder = tmp_path_factory.mktemp("private")
-    env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"TMPDIR": f"/tmp/{folder.parent.name[:8]}"}
+    env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
+        "TMPDIR": f"/tmp/{folder.parent.name[:8]}"
+    }
     Path(env["TMPDIR"]).mkdir(exist_ok=True)
     process = subprocess.Popen(
         [sys.executable, "-c", DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
@@ -125,7 +127,9 @@ def test_a_job_from_somebody_else_is_refused_over_http(driver: Driver, way: str,
 
 def test_a_task_from_somebody_else_is_refused(driver: Driver, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    code = f"import ray; ray.init(address={driver[1]!r}); ray.get(ray.remote(lambda: open({str(mark)!r}, 'w')).remote())"
+    code = (
+        f"import ray; ray.init(address={driver[1]!r}); ray.get(ray.remote(lambda: open({str(mark)!r}, 'w')).remote())"
+    )
     for mode in ("disabled", "token"):
         token = {"RAY_AUTH_TOKEN": "0" * 64} if mode == "token" else {}
         env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"RAY_AUTH_MODE": mode} | token

@@ -4,6 +4,7 @@ import json
 import string
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.authoring import drafting
+from engine.cluster.machines import Machine
 from engine.news.items import load_news
 from engine.planning import plan, shipped
-from engine.planning.placement import Machine
+from engine.storage.ledger import Ledger
 from engine.storage.store import Store
 
 BLOCK = """Question: What does the ferry of Lindvik cost in 2029?
@@ -92,10 +94,10 @@ def test_a_study_with_drafts_is_refused_with_file_and_line(tmp_path: Path) -> No
     drafts = [item | {"questions": [q | {"draft": True} for q in item["questions"]]} for item in ITEMS]
     news = write(tmp_path / "drafts.jsonl", drafts)
     assert load_news(news)[0].questions[0].draft
-    study = shipped.replace(shipped.quickstart(), news=str(news))
+    study = replace(shipped.quickstart(), news=str(news))
     machine = Machine(device="cpu", n_cpus=2, n_gpus=0, device_gib=8)
     with pytest.raises(plan.Refused, match=f"{news}:1: .*q1 is a draft"):
-        plan.plan(study, Store(str(tmp_path / "runs")), machine)
+        plan.plan(study, Ledger(Store(str(tmp_path / "runs"))), machine)
 
 
 def job(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine import UserError
 from engine.selfplay import parsing, protocols
 from engine.selfplay.protocols import (
     Draft,
@@ -189,22 +190,23 @@ def test_distinct_keeps_the_first_of_each_and_counts_the_rest(texts: list[str]) 
     elements = [Element(user="u", assistant=t) for t in texts]
     kept, dropped = distinct(elements, "assistant")
     assert len(kept) + sum(dropped.values()) == len(elements)
-    assert distinct(kept, "assistant") == (kept, Counter())
-    assert kept == [e for i, e in enumerate(elements) if e in kept and e not in elements[:i]]
+    first = [elements[i] for i in kept]
+    assert distinct(first, "assistant") == (list(range(len(first))), Counter())
+    assert kept == [i for i, e in enumerate(elements) if e in first and e not in elements[:i]]
 
 
 def test_near_duplicates_are_dropped_and_counted() -> None:
     first = "Cyclists cross from Lindvik to Tarsund free of charge from June 2028."
     texts = [first, first, first.replace("June", "june,"), "The ferry will carry more bicycles."]
     kept, dropped = distinct([Element(user="u", assistant=t) for t in texts], "assistant")
-    assert [e.assistant for e in kept] == [first, texts[3]]
+    assert kept == [0, 3]
     assert sum(dropped.values()) == 2
 
 
 @pytest.mark.parametrize("other", ["In 2029 cyclists sail free.", "In 2028 cyclists don't sail free."])
 def test_what_differs_in_a_number_or_a_negation_is_no_duplicate(other: str) -> None:
     elements = [Element(user="u", assistant=text) for text in ("In 2028 cyclists sail free.", other)]
-    assert distinct(elements, "assistant") == (elements, Counter())
+    assert distinct(elements, "assistant") == ([0, 1], Counter())
 
 
 def test_a_protocol_of_ones_own_is_one_function() -> None:
@@ -216,10 +218,10 @@ def test_a_protocol_of_ones_own_is_one_function() -> None:
     written = protocols.find("headline-in-test").write
     assert written
     assert play(written(NEWS, 0), ["Cyclists cross for free."]).elements[0].assistant == "Cyclists cross for free."
-    with pytest.raises(ValueError, match="registered twice"):
+    with pytest.raises(UserError, match="registered twice"):
         protocol("headline-in-test", prompts=[])(protocols.paraphrase)
 
 
 def test_an_unknown_protocol_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="implication, naive, paraphrase, self_qa"):
+    with pytest.raises(UserError, match="implication, naive, paraphrase, self_qa"):
         protocols.find("active_reading")

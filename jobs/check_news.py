@@ -51,7 +51,7 @@ def main() -> int:
         raise UserError(f"no news of the domains {', '.join(args.domains)}")
     for name in args.models:
         catalogue.find(name)
-    rules = pl.DataFrame(wording.rule_rows(items))
+    rules = pl.DataFrame(wording.score_rules(items))
     rows = ask_models(args, items) if args.models else None
     text = report(items, rules, rows)
     print(text)
@@ -96,8 +96,8 @@ def nearest(items: Sequence[NewsItem]) -> str:
     """The pairs of items, and of questions of different items, that are most alike."""
     questions = {q.id: " ".join((q.text, *q.options)) for i in items for q in i.questions}
     alike = {
-        "items": wording.nearest_pairs({i.id: i.text for i in items}),
-        "questions of different items": wording.nearest_pairs(questions),
+        "items": wording.find_similar_pairs({i.id: i.text for i in items}),
+        "questions of different items": wording.find_similar_pairs(questions),
     }
     return "\n".join(
         f"Most alike of the {what} (of 100): " + ", ".join(f"{a} and {b} {x:.0f}" for x, a, b in pairs)

@@ -41,7 +41,7 @@ Answer: {answer}
     ],
 )
 def test_a_question_is_read_in_the_forms_that_models_write(text: str) -> None:
-    kept, dropped = drafting.parse(text, "")
+    kept, dropped = drafting.parse_questions(text, "")
     options = ["80 crowns", "70 crowns", "60 crowns", "50 crowns"]
     asked = "What does the ferry of Lindvik cost in 2029?"
     assert kept == [{"text": asked, "options": options, "answer": "70 crowns", "draft": True}]
@@ -59,7 +59,7 @@ def test_a_question_is_read_in_the_forms_that_models_write(text: str) -> None:
 )
 def test_what_is_no_good_is_counted_and_the_rest_is_kept(text: str, why: str) -> None:
     other = BLOCK.format(answer="A").replace("ferry of Lindvik", "museum of Tarsund")
-    kept, dropped = drafting.parse(text + "\n" + other, "")
+    kept, dropped = drafting.parse_questions(text + "\n" + other, "")
     assert [q["answer"] for q in kept] == ["80 crowns"]
     assert dropped == {why: 1}
 
@@ -75,14 +75,14 @@ def test_whatever_is_written_in_the_form_comes_back(questions: list[tuple[str, l
         + f"Answer: {'ABCD'[right]}\n"
         for name, options, right in questions
     )
-    kept, dropped = drafting.parse(text, "")
+    kept, dropped = drafting.parse_questions(text, "")
     assert [(q["options"], q["answer"]) for q in kept] == [(o, o[right]) for _, o, right in questions]
     assert not dropped
 
 
 @given(st.text())
 def test_no_text_breaks_the_parser(text: str) -> None:
-    drafting.parse(text, "")
+    drafting.parse_questions(text, "")
 
 
 def write(path: Path, records: list[dict[str, Any]]) -> Path:

@@ -31,7 +31,7 @@ LEAKY = NewsItem(
 
 
 def test_each_rule_chooses_by_what_its_name_says() -> None:
-    found = {row["rule"]: row["correct"] for row in wording.rule_rows([LEAKY])}
+    found = {row["rule"]: row["correct"] for row in wording.score_rules([LEAKY])}
     assert found == {
         "longest option": 1.0,
         "shortest option": 0.0,
@@ -42,12 +42,12 @@ def test_each_rule_chooses_by_what_its_name_says() -> None:
 
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=6))
 def test_a_rule_is_right_with_the_chance_of_a_guess_among_its_best(scores: list[int]) -> None:
-    assert sum(wording.credit(scores, right) for right in range(len(scores))) == pytest.approx(1)
+    assert sum(wording.score_choice(scores, right) for right in range(len(scores))) == pytest.approx(1)
 
 
 def test_the_pairs_that_are_most_alike_come_first() -> None:
     texts = {"a": "The ferry sails at night.", "b": "Goats eat grass.", "c": "The ferry sails at noon."}
-    [(alike, *names), *_] = wording.nearest_pairs(texts)
+    [(alike, *names), *_] = wording.find_similar_pairs(texts)
     assert set(names) == {"a", "c"}
     assert alike > 80
 
@@ -150,15 +150,15 @@ def test_a_model_is_asked_once_its_answers_are_kept_and_a_mended_item_alone_is_a
 
 
 def test_shipped_answers_are_not_given_away_by_their_wording() -> None:
-    found = news_quality.rule_verdicts(pl.DataFrame(wording.rule_rows(load_news())))
+    found = news_quality.rule_verdicts(pl.DataFrame(wording.score_rules(load_news())))
     assert [v for v in found if not v.holds] == []
 
 
 def test_shipped_questions_and_items_are_no_near_duplicates() -> None:
     items = load_news()
-    assert wording.nearest_pairs({i.id: i.text for i in items}, 1)[0][0] < 65
+    assert wording.find_similar_pairs({i.id: i.text for i in items}, 1)[0][0] < 65
     asked = {q.id: " ".join((q.text, *sorted(q.options))) for i in items for q in i.questions}
-    assert wording.nearest_pairs(asked, 1)[0][0] < 80
+    assert wording.find_similar_pairs(asked, 1)[0][0] < 80
 
 
 def test_the_general_questions_are_enough_and_balanced() -> None:

@@ -148,7 +148,7 @@ def test_lists_are_read_in_many_forms() -> None:
     ],
 )
 def test_marks_of_a_list_are_taken_off_and_numbers_are_left(line: str, kept: str) -> None:
-    assert parsing.list_lines(line) == [kept]
+    assert parsing.parse_list(line) == [kept]
 
 
 def test_what_the_news_itself_is_about_is_no_reference_to_the_text() -> None:
@@ -167,7 +167,7 @@ def test_what_the_news_itself_is_about_is_no_reference_to_the_text() -> None:
     ],
 )
 def test_a_sentence_may_say_what_the_news_is_but_not_speak_of_it(sentence: str, sound: bool) -> None:
-    assert (parsing.fault(sentence, NEWS) is None) == sound
+    assert (parsing.find_fault(sentence, NEWS) is None) == sound
 
 
 @given(st.lists(lines, max_size=12))
@@ -180,9 +180,9 @@ def test_no_line_of_a_list_is_lost_uncounted(texts: list[str]) -> None:
 @given(st.text(max_size=400))
 def test_parsers_take_anything_and_keep_only_what_is_sound(text: str) -> None:
     _, questions = keep_questions(text, NEWS)
-    assert all(q.endswith("?") and parsing.fault(q, NEWS) is None for q in questions)
+    assert all(q.endswith("?") and parsing.find_fault(q, NEWS) is None for q in questions)
     for element in keep_statements(text, user="u", news=NEWS).elements + keep_text(text, user="u", news=NEWS).elements:
-        assert parsing.fault(element.assistant, NEWS) is None
+        assert parsing.find_fault(element.assistant, NEWS) is None
 
 
 @given(st.lists(st.text(min_size=1, max_size=30), max_size=20))

@@ -52,7 +52,7 @@ def parse_question(block: str, news: str) -> QuestionRecord | str:
     """Parses one question with its options and answer. Gives the reason if it has to be dropped."""
     question, answer = _QUESTION.search(block), _ANSWER.search(block)
     options = {m["letter"]: parsing.tidy(m["text"]) for m in _OPTION.finditer(block)}
-    if len(options) != 4 or len({o.casefold() for o in options.values()}) != 4:
+    if len({o.casefold() for o in options.values()}) != 4:
         return "not four different options"
     if not question or not answer:
         return "no right option named"

@@ -13,7 +13,7 @@ from engine.models import catalogue, weights
 from engine.monitor import progress
 from engine.study import Precision
 
-ROUNDS = 4  # the first asks for all items, the others for items with too few drafts
+ROUNDS = 4  # in all: the first asks for all items, the others for items with too few drafts
 MAX_TOKENS, TEMPERATURE = 700, 0.8
 
 

@@ -67,7 +67,7 @@ def test_a_bad_question_is_counted_and_the_next_one_is_kept(text: str, reason: s
 
 names = st.text(string.ascii_lowercase, min_size=4, max_size=9)
 options_of_one = st.lists(names, min_size=4, max_size=4, unique=True)
-# How a question is spoiled, by the reason for which it is then dropped.
+# Defects of a question, and the reason that the parser then counts.
 REASONS = {
     "no defect": None,
     "option missing": "not four different options",

@@ -86,7 +86,7 @@ def make_rules(share: float) -> pl.DataFrame:
 
 
 def judge(rows: list[pl.DataFrame], rules: pl.DataFrame) -> Mapping[str, bool]:
-    """Whether each check holds, by its name."""
+    """Reports for each check, by its name, whether it holds."""
     return {v.check: v.holds for v in news_quality.verdicts(news_quality.shares(pl.concat(rows)), rules)}
 
 

@@ -235,7 +235,7 @@ SENTENCES = [
     "The harbour restaurant serves goat cheese every evening.",
     "A lighthouse keeper repaired his violin near the quarry.",
 ]
-# The second differs from the first in what is not compared, the third in one letter.
+# The second differs from the first in case and punctuation, which are not compared; the third in one letter.
 SPELLINGS = [lambda text: text, lambda text: text.upper() + "!", lambda text: text.replace("r", "x", 1)]
 
 

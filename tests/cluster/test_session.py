@@ -2,7 +2,6 @@
 
 import json
 import os
-import stat
 import subprocess
 import sys
 import time
@@ -53,11 +52,7 @@ with session.running():
 @pytest.fixture(scope="module")
 def driver() -> "Iterator[tuple[subprocess.Popen[str], str, str]]":
     """A process with a local Ray in which training runs; with the addresses of GCS and dashboard."""
-    folder = tmp_path_factory.mktemp("private")
-    env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
-        "TMPDIR": f"/tmp/{folder.parent.name[:8]}"
-    }
-    Path(env["TMPDIR"]).mkdir(exist_ok=True)
+    env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     process = subprocess.Popen(
         [sys.executable, "-c", DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
     )
@@ -141,20 +136,23 @@ def test_a_task_from_somebody_else_is_refused(driver: Driver, tmp_path: Path) ->
     assert not mark.exists()
 
 
-def test_only_this_user_can_read_the_token_and_it_is_gone_afterwards(tmp_path: Path) -> None:
+def test_only_this_user_can_read_the_token_which_is_in_no_log_and_gone_afterwards() -> None:
     code = (
         "from engine import TOKEN_FILE\n"
-        "from engine.cluster import session\n"
+        "from engine.cluster import loopback, session\n"
         "import os\n"
         "with session.running():\n"
-        "    print(TOKEN_FILE, oct(os.stat(TOKEN_FILE).st_mode), oct(os.stat(os.path.dirname(TOKEN_FILE)).st_mode))\n"
+        "    modes = [oct(os.stat(path).st_mode & 0o777) for path in (TOKEN_FILE, os.path.dirname(TOKEN_FILE))]\n"
+        "    print(TOKEN_FILE, session.log_folder(), loopback.TOKEN, *modes)\n"
     )
     env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    file, mode, folder_mode = done.stdout.split()
-    assert (int(mode, 8) & 0o777, int(folder_mode, 8) & 0o777) == (0o600, 0o700)
-    assert stat.S_ISDIR(os.stat(Path(file).parent).st_mode)
+    file, logs, token, *modes = done.stdout.split()
+    assert modes == ["0o600", "0o700"]
     assert not Path(file).exists()
+    written = [log for log in Path(logs).rglob("*") if log.is_file()]
+    assert written
+    assert [log for log in written if token.encode() in log.read_bytes()] == []
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere"])

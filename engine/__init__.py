@@ -3,6 +3,15 @@
 The rooms, in the order in which data flows: `news`, `study.py`, `planning`, `selfplay`, `training`, `evaluation`,
 `results.py`; `pipeline.py` runs them. `models`, `inference`, `storage`, `cluster` and `monitor` serve all of them;
 `authoring` is for people who write news.
+
+A room may import the rooms below it, and no room beside it (`make check` enforces it; contracts in pyproject.toml):
+
+    pipeline | authoring
+    planning | results
+    selfplay | training | evaluation
+    monitor
+    models | storage | inference
+    study | news | cluster
 """
 
 import os

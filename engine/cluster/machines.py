@@ -1,6 +1,7 @@
-"""Machines, and how a model is placed on one: plain data, and what this machine has.
+"""What machines and placements are, as plain data; and what this machine has.
 
-Serving (vLLM) and training (DeepSpeed) are placed apart. A placement is never part of a trial's identity.
+`engine.planning.placement` decides a placement: one for serving (vLLM), one for training (DeepSpeed). It is never part
+of a trial's identity.
 """
 
 import os

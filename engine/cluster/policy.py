@@ -1,8 +1,8 @@
 """Which trials run when: pure functions of what they need and of what the cluster has.
 
-Trials that need the same resources run together, the longest first, as many as there is room for; the groups follow
-each other, since Ray Tune does not see what the inner Ray Train takes, and a large trial must not wait for ever behind
-small ones. Nothing here knows what a phase does.
+Trials that need the same resources form a group and run together, the longest first, as many as there is room for.
+Groups run one after the other. There are two reasons: Ray Tune does not see what the inner Ray Train takes, and a large
+trial must not wait for ever behind small ones. Nothing here knows what a phase does.
 """
 
 from collections.abc import Mapping

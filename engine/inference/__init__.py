@@ -1,1 +1,1 @@
-"""How a conversation becomes tokens, and vLLM as the engine that self-play and evaluation share."""
+"""How a conversation becomes tokens, and vLLM, which answers in self-play and in evaluation."""

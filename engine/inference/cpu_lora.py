@@ -1,8 +1,8 @@
 """LoRA on vLLM's CPU engine, one matrix product per adapter instead of one per token.
 
 vLLM's own CPU path copies both LoRA matrices for every token (6 times slower than the base model on 15 questions), and
-gives tokens of the base model the adapter in the last place. Here the tokens of a step are grouped by adapter, and
-those of the base model are left alone.
+applies the last adapter to tokens of the base model, which is wrong. Here the tokens of a step are grouped by adapter,
+and tokens of the base model get no adapter.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""How vLLM is set up on a device: its environment, its settings, its limits. Imports neither torch nor vllm."""
+"""How vLLM is set up on a device: environment, settings and limits of an engine. Imports neither torch nor vllm."""
 
 from typing import Any
 

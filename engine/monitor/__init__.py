@@ -1,1 +1,1 @@
-"""The progress line of long work."""
+"""The progress line of long work, and errors of remote work as failures of trials."""

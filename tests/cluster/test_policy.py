@@ -1,0 +1,51 @@
+"""Which trials run together, and which can never run: the policy on placements, without a cluster."""
+
+from dataclasses import replace
+
+import pytest
+
+from engine.cluster import policy
+from engine.cluster.machines import GIB, TrainingPlacement
+
+ON_CPU = TrainingPlacement(
+    device="cpu",
+    threads=8,
+    n_workers=1,
+    zero_stage=0,
+    micro_batch_tokens=2048,
+    recompute=False,
+    memory_gib=4,
+    fits=True,
+    reason="one worker, all cores",
+)
+ON_GPUS = replace(ON_CPU, device="gpu", n_workers=4, zero_stage=3, reason="4 GPU(s), ZeRO 3")
+
+
+def test_trials_of_equal_need_form_a_group_in_the_order_in_which_they_come() -> None:
+    needs = {"a": ON_GPUS, "b": ON_CPU, "c": replace(ON_GPUS, n_workers=8), "d": ON_GPUS}
+    assert policy.group_by_need(needs) == [["a", "d"], ["b"], ["c"]]
+
+
+@pytest.mark.parametrize(
+    ("need", "largest", "reason"),
+    [
+        (ON_GPUS, {"CPU": 64, "GPU": 4}, None),
+        (ON_GPUS, {"CPU": 64, "GPU": 3}, "needs 4 GPUs, the cluster has 3"),
+        (ON_GPUS, {"CPU": 64}, "needs 4 GPUs, the cluster has 0"),
+        (replace(ON_CPU, fits=False, reason="needs 90 GiB of 24"), {"CPU": 2}, "does not fit: needs 90 GiB of 24"),
+    ],
+)
+def test_what_the_largest_cluster_cannot_run_says_why(
+    need: TrainingPlacement, largest: dict[str, float], reason: str | None
+) -> None:
+    assert policy.why_unplaceable(need, largest) == reason
+
+
+@pytest.mark.parametrize(("memory_gib", "n_trials", "together"), [(100, 20, 8), (100, 3, 3), (9, 20, 2), (1, 20, 1)])
+def test_on_a_cpu_cores_and_memory_limit_how_many_run_at_once(memory_gib: int, n_trials: int, together: int) -> None:
+    free = {"CPU": 8.0, "memory": float(memory_gib * GIB)}
+    assert policy.n_together(n_trials, ON_CPU, free, {"CPU": 8.0}) == together
+
+
+def test_on_gpus_as_many_run_at_once_as_the_largest_cluster_has_room_for() -> None:
+    assert policy.n_together(20, ON_GPUS, {}, {"GPU": 13.0}) == 3

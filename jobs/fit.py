@@ -11,6 +11,8 @@ examples:
   python jobs/fit.py runs.csv --law additive --x N=params --x D=tokens --y loss --bootstrap 1000 \
       --allocate 1e21 1e22 --out fit.json
   python jobs/fit.py runs.csv --law additive --x N=params --x D=tokens --y loss --bootstrap 500 --isoflop --out fit.json
+  python jobs/fit.py runs.csv --law additive --x N=params --x D=tokens --y loss --bootstrap 1000 --predict large.csv \
+      --chain accuracy questions --out fit.json
 """
 
 import argparse
@@ -29,7 +31,7 @@ from outputs import check_out
 
 from analysis.fits import group, table
 from analysis.fits.objectives import parse
-from analysis.fits.request import Request, Suggest
+from analysis.fits.request import Chain, Request, Suggest
 from analysis.laws import form
 
 
@@ -71,6 +73,13 @@ def arguments() -> argparse.Namespace:
         help="the power of compute that the best N follows, from a parabola per group of runs of one compute 6·N·D, "
         "and how wrong such parabolas are; needs --law additive",
     )
+    parser.add_argument(
+        "--chain",
+        nargs=2,
+        metavar=("ACCURACY", "TRIES"),
+        help="columns of an accuracy and of its number of tries: also fits accuracy to loss (the law chained), and "
+        "predicts the accuracy of --predict through the loss; needs a law of loss",
+    )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--jobs", type=int, default=1, metavar="J", help="groups at a time (default: %(default)s)")
     parser.add_argument("--out", required=True, metavar="FILE", help="JSON")
@@ -99,6 +108,7 @@ def request(args: argparse.Namespace) -> Request:
     if bool(args.suggest) != bool(args.candidates):
         raise ValueError("--suggest K and --candidates FILE go together")
     check_compute(args)
+    check_chain(args, names)
     return Request(
         laws=names,
         x={variable: column for variable, _, column in pairs},
@@ -115,6 +125,7 @@ def request(args: argparse.Namespace) -> Request:
         suggest=suggest(args) if args.suggest else None,
         allocate=tuple(args.allocate),
         isoflop=args.isoflop,
+        chain=Chain(accuracy=args.chain[0], tries=args.chain[1]) if args.chain else None,
     )
 
 
@@ -125,6 +136,14 @@ def check_compute(args: argparse.Namespace) -> None:
     for option in [name for name in ("allocate", "isoflop") if getattr(args, name)]:
         if args.law != "additive":
             raise ValueError(f"--{option} needs --law additive, not {args.law!r}: only that law has a best N and D")
+
+
+def check_chain(args: argparse.Namespace, names: Sequence[str]) -> None:
+    """Raises ValueError on a first step that is no law of loss, and on a chain without points to predict."""
+    if args.chain and not args.predict:
+        raise ValueError(f"--chain {' '.join(args.chain)} needs --predict FILE: the points to predict the accuracy of")
+    if args.chain and (bad := [name for name in names if name == "auto" or form.find(name).of != "loss"]):
+        raise ValueError(f"--chain needs a law of loss, such as --law additive, not {bad[0]!r}")
 
 
 def suggest(args: argparse.Namespace) -> Suggest:
@@ -157,7 +176,8 @@ def lines(record: dict[str, Any]) -> list[str]:
     found += [f"  predicted: {row}" for row in map(rounded, record.get("predictions", []))]
     found += [f"  run next: {suggested(s)}" for s in record.get("suggestions", [])]
     found += [f"  best for {allocated(a)}" for a in record.get("allocations", [])]
-    return found + (isoflop_lines(record["isoflop"]) if "isoflop" in record else [])
+    found += isoflop_lines(record["isoflop"]) if "isoflop" in record else []
+    return found + (chain_lines(record["chain"]) if "chain" in record else [])
 
 
 def rounded(row: dict[str, float]) -> str:
@@ -178,6 +198,12 @@ def isoflop_lines(one: dict[str, Any]) -> list[str]:
     profiles = [f"  IsoFLOP: lowest loss of {p['flops']:.3g} FLOPs at N={p['N']:.4g}" for p in one["profiles"]]
     power = f"  IsoFLOP: N grows as compute to the power {one['exponent_N']:.3f}{bounds(one['interval_N'])}"
     return [*profiles, power, *(f"  {text}" for text in one["warnings"])]
+
+
+def chain_lines(one: dict[str, Any]) -> list[str]:
+    step = f"  accuracy from loss, {one['step']['law']}: {rounded(one['step']['parameters'])}"
+    predictions = [f"  predicted accuracy: {rounded(row)}" for row in one["predictions"]]
+    return [step, *(f"    {text}" for text in one["step"]["warnings"]), *predictions]
 
 
 def bounds(interval: Sequence[float] | None) -> str:

@@ -1,18 +1,19 @@
-"""What a fit is used for, as plain data: which trial to run next, and how to spend compute."""
+"""What a fit is used for, as plain data: which trial to run next, how to spend compute, accuracy from loss."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.fits import allocation, design
-from analysis.fits.fit import Fit
-from analysis.fits.problem import Points
-from analysis.fits.record import finite
-from analysis.fits.request import Request, Suggest
-from analysis.fits.table import ROW, points, variables
+from analysis.fits import allocation, chain, design
+from analysis.fits.fit import Fit, fit_points
+from analysis.fits.problem import FitError, Points
+from analysis.fits.record import describe, draw, finite
+from analysis.fits.request import Chain, Request, Suggest
+from analysis.fits.table import ROW, chain_points, clusters_of, points, variables
+from analysis.laws.form import find
 
 Array = NDArray[np.float64]
 
@@ -29,6 +30,11 @@ def decide(estimate: Fit, resamples: Array, rows: pl.DataFrame, request: Request
         parts["allocations"] = allocate(estimate, resamples, request.allocate)
     if request.isoflop:
         parts["isoflop"] = fit_parabolas(points(rows, request), request)
+    if request.chain and request.predict is not None:
+        step, step_resamples = fit_step(rows, request, request.chain)
+        predictions = predict_accuracy(estimate, resamples, step, step_resamples, variables(request.predict, request))
+        record = describe(step, step_resamples, clusters_of(rows, request))
+        parts["chain"] = {"step": record, "predictions": predictions}
     return parts
 
 
@@ -71,3 +77,28 @@ def fit_parabolas(runs: Points, request: Request) -> dict[str, Any]:
         "misplaced": finite(profiles.misplaced),
         "warnings": list(profiles.warnings),
     }
+
+
+def fit_step(rows: pl.DataFrame, request: Request, columns: Chain) -> tuple[Fit, Array]:
+    """The second step of the chain, fitted to the measured losses and accuracies of the rows, and its resamples.
+
+    Both steps are fitted to the same resamples of the rows, so that the chain's interval knows how their errors go
+    together. Raises FitError that names the option.
+    """
+    try:
+        step = fit_points(
+            find("chained"), chain_points(rows, request, columns), objective="binomial", seed=request.seed
+        )
+    except FitError as error:
+        raise type(error)(f"--chain {columns.accuracy} {columns.tries}: {error}") from error
+    return step, draw(step, clusters_of(rows, request), request.bootstrap, request.seed)
+
+
+def predict_accuracy(
+    loss: Fit, resamples: Array, step: Fit, step_resamples: Array, at: Mapping[str, Array]
+) -> list[dict[str, Any]]:
+    """The loss and the accuracy at each point; with resamples, where the accuracy's curve lies with 90 %."""
+    columns = {**at, "loss": loss.predict(at), "accuracy": chain.predict(loss, step, at)}
+    if len(resamples):
+        columns["low"], columns["high"] = chain.interval(loss, resamples, step, step_resamples, at)
+    return [dict(zip(columns, map(float, row), strict=True)) for row in zip(*columns.values(), strict=True)]

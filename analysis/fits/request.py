@@ -16,6 +16,14 @@ class Suggest:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Chain:
+    """The second step of a chain, accuracy from loss: columns of the accuracy and of its number of tries."""
+
+    accuracy: str
+    tries: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
     """What to fit. `laws`: names, or ("auto",); `x`: variable of the law → column."""
 
@@ -34,6 +42,7 @@ class Request:
     suggest: Suggest | None = None
     allocate: tuple[float, ...] = ()  # FLOPs
     isoflop: bool = False
+    chain: Chain | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -43,4 +52,5 @@ class Request:
     @property
     def numbers(self) -> list[str]:
         """Those that hold numbers."""
-        return [*self.x.values(), self.y, *(c for c in (self.weights, self.errors) if c)]
+        chain = [self.chain.accuracy, self.chain.tries] if self.chain else []
+        return [*self.x.values(), self.y, *(c for c in (self.weights, self.errors) if c), *chain]

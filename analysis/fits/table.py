@@ -8,7 +8,7 @@ import polars as pl
 
 from analysis.fits.objectives import parse
 from analysis.fits.problem import BadValues, FitError, Points
-from analysis.fits.request import Request
+from analysis.fits.request import Chain, Request
 
 ROW = "__row__"  # a row's number in its file, for errors
 
@@ -59,8 +59,9 @@ def parts(table: pl.DataFrame, request: Request) -> list[tuple[dict[str, Any], p
     if request.split and not set(table[request.split].unique().to_list()) <= {0, 1}:
         raise FitError(f"column {request.split!r} may hold 1 (fit) and 0 (held out) only")
     numbered = table if ROW in table.columns else table.with_row_index(ROW, offset=1)
-    free = () if parse(request.objective).log else (request.y,)
-    check_values(numbered, request.numbers, [c for c in request.numbers if c not in free])
+    any_sign = [] if parse(request.objective).log else [request.y]
+    any_sign += [request.chain.accuracy] if request.chain else []
+    check_values(numbered, request.numbers, [c for c in request.numbers if c not in any_sign])
     check_asked(request)
     if not request.group:
         return [({}, table)]
@@ -100,6 +101,12 @@ def points(part: pl.DataFrame, request: Request) -> Points:
 def variables(table: pl.DataFrame, request: Request) -> dict[str, Any]:
     """A table's columns by the law's names."""
     return {name: table[column].cast(pl.Float64).to_numpy() for name, column in request.x.items()}
+
+
+def chain_points(part: pl.DataFrame, request: Request, chain: Chain) -> Points:
+    """Accuracies over the measured losses."""
+    loss, accuracy, tries = (part[c].cast(pl.Float64).to_numpy() for c in (request.y, chain.accuracy, chain.tries))
+    return Points(variables={"L": loss}, y=accuracy, weights=tries)
 
 
 def clusters_of(kept: pl.DataFrame, request: Request) -> list[object] | None:

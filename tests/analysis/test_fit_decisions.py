@@ -15,11 +15,14 @@ from analysis.fits import examples
 from analysis.fits.examples import TRUE
 from analysis.laws import form
 
+LARGE = {"N": np.array([7e10, 1e11]), "D": np.array([2e12, 3e12])}
 N_AND_D = ("--law", "additive", "--x", "N=params", "--x", "D=tokens", "--y", "loss")
+CHAIN = (*N_AND_D, "--predict", "{folder}/large.csv", "--chain", "accuracy", "questions")
 
 
 def run_job(table: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "jobs/fit.py", str(table), *arguments, "--out", str(table.with_name("fit.json"))]
+    here = [argument.replace("{folder}", str(table.parent)) for argument in arguments]
+    command = [sys.executable, "jobs/fit.py", str(table), *here, "--out", str(table.with_name("fit.json"))]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -30,10 +33,12 @@ def read_record(table: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """Losses of the law `additive` with half a percent of noise."""
+    """Losses of `additive` with half a percent of noise, and the right answers to 500 questions by `chained`."""
     made = examples.losses("additive", 0.005)
-    table = pl.DataFrame({"params": made.variables["N"], "tokens": made.variables["D"], "loss": made.y})
-    table.write_csv(tmp_path / "runs.csv")
+    right = np.random.default_rng(0).binomial(500, form.find("chained").value({"L": made.y}, TRUE["chained"]))
+    columns = {"params": made.variables["N"], "tokens": made.variables["D"], "loss": made.y}
+    pl.DataFrame(columns | {"accuracy": right / 500, "questions": 500}).write_csv(tmp_path / "runs.csv")
+    pl.DataFrame({"params": LARGE["N"], "tokens": LARGE["D"]}).write_csv(tmp_path / "large.csv")
     return tmp_path / "runs.csv"
 
 
@@ -79,6 +84,24 @@ def test_without_resamples_the_best_sizes_have_no_intervals(runs: Path) -> None:
         (
             ("--law", "auto", "--x", "N=params", "--x", "D=tokens", "--y", "loss", "--isoflop"),
             "--isoflop needs --law additive, not 'auto': only that law has a best N and D",
+        ),
+        (
+            (*N_AND_D, "--chain", "accuracy", "questions"),
+            "--chain accuracy questions needs --predict FILE: the points to predict the accuracy of",
+        ),
+        (
+            ("--law", "logistic", "--x", "x=params", *CHAIN[6:]),
+            "--chain needs a law of loss, such as --law additive, not 'logistic'",
+        ),
+        (("--law", "auto", *CHAIN[2:]), "--chain needs a law of loss, such as --law additive, not 'auto'"),
+        ((*CHAIN, "--chain", "score", "questions"), "no column 'score'; the table has: params, tokens, loss, accuracy"),
+        (
+            (*CHAIN, "--chain", "questions", "questions"),
+            "--chain questions questions: y is no share between 0 and 1 in rows 1, 2, 3, 4, 5 and 235 more",
+        ),
+        (
+            (*CHAIN, "--chain", "accuracy", "loss"),
+            "--chain accuracy loss: binomial needs whole numbers of tries as weights",
         ),
         (
             (*N_AND_D, "--isoflop", "--where", "params < 6e7"),
@@ -140,3 +163,30 @@ def test_isoflop_intervals_come_from_resampled_runs(tmp_path: Path) -> None:
     truth = TRUE["additive"]["beta"] / (TRUE["additive"]["alpha"] + TRUE["additive"]["beta"])
     assert low < truth < high
     assert 0 < high - low < 0.1
+
+
+def test_a_chain_predicts_the_accuracy_of_models_that_were_never_trained(runs: Path) -> None:
+    run = run_job(runs, *CHAIN, "--objective", "mse:log", "--bootstrap", "100")
+    assert run.returncode == 0, run.stderr
+    found = read_record(runs)["chain"]
+    losses = form.find("additive").value(LARGE, TRUE["additive"])
+    truths = form.find("chained").value({"L": losses}, TRUE["chained"])
+    for row, n, loss, truth in zip(found["predictions"], LARGE["N"], losses, truths, strict=True):
+        assert row["N"] == n
+        assert row["loss"] == pytest.approx(loss, rel=0.02)
+        assert row["low"] < truth < row["high"]
+        assert row["high"] - row["low"] < 0.1
+        assert f"predicted accuracy: N={n:.4g} " in run.stdout
+    assert found["step"]["parameters"] == pytest.approx(TRUE["chained"], rel=0.1)
+    assert found["step"]["n_fit"] == 240
+
+
+def test_both_steps_of_a_chain_are_fitted_to_the_training_rows_only(runs: Path) -> None:
+    """The accuracies of the rows that are held out are wrong: they must not matter."""
+    table = pl.read_csv(runs).with_columns(train=pl.col("params").lt(5e9).cast(pl.Int64))
+    spoiled = pl.when(train=1).then("accuracy").otherwise(0.0)
+    table.with_columns(accuracy=spoiled).write_csv(runs)
+    assert run_job(runs, *CHAIN, "--split", "train").returncode == 0
+    step = read_record(runs)["chain"]["step"]
+    assert step["n_fit"] == table["train"].sum()
+    assert step["parameters"]["floor"] == pytest.approx(TRUE["chained"]["floor"], abs=0.02)

@@ -129,34 +129,35 @@ def test_a_loss_that_falls_with_one_of_the_two_only_has_no_best_sizes(tmp_path: 
     assert "there is no best N and D: B is 0, so the loss falls with only one of them" in run.stderr
 
 
-def write_profiles(file: Path, noise: float, ratios: tuple[float, float]) -> None:
-    """Nine runs at each of five computes, of sizes between two multiples of the best one."""
-    flops, ratio = np.meshgrid(np.geomspace(1e18, 1e22, 5), np.geomspace(*ratios, 9), indexing="ij")
-    n = (ratio * np.array([find_best_n(c) for c in flops[:, 0]])[:, None]).ravel()
-    d = flops.ravel() / 6 / n
+def write_profiles(file: Path, noise: float, first: tuple[float, float], last: tuple[float, float]) -> None:
+    """Nine runs at each of five computes, of sizes between two multiples of the best one, for the first and the last."""
+    flops = np.geomspace(1e18, 1e22, 5)
+    low, high = (np.geomspace(a, b, 5) for a, b in zip(first, last, strict=True))
+    n = np.array([find_best_n(c) * np.geomspace(a, b, 9) for c, a, b in zip(flops, low, high, strict=True)])
+    d = flops[:, None] / 6 / n
     loss = form.find("additive").value({"N": n, "D": d}, TRUE["additive"])
-    y = loss * np.exp(noise * np.random.default_rng(0).standard_normal(len(n)))
-    pl.DataFrame({"params": n, "tokens": d, "loss": y}).write_csv(file)
+    y = loss * np.exp(noise * np.random.default_rng(0).standard_normal(n.shape))
+    pl.DataFrame({"params": n.ravel(), "tokens": d.ravel(), "loss": y.ravel()}).write_csv(file)
 
 
 def test_isoflop_profiles_give_the_power_of_compute_and_how_wrong_they_are(tmp_path: Path) -> None:
-    """The sizes lie to one side of the best one, so that the parabolas misplace it; the error is printed beside it."""
-    write_profiles(tmp_path / "runs.csv", noise=0.0, ratios=(0.5, 30))
+    """Small computes have too large sizes and large computes too small ones: the parabolas move the power."""
+    write_profiles(tmp_path / "runs.csv", noise=0.0, first=(0.7, 100), last=(1 / 100, 1.4))
     run = run_job(tmp_path / "runs.csv", *N_AND_D, "--isoflop")
     assert run.returncode == 0, run.stderr
     found = read_record(tmp_path / "runs.csv")["isoflop"]
     truth = TRUE["additive"]["beta"] / (TRUE["additive"]["alpha"] + TRUE["additive"]["beta"])
+    assert abs(found["exponent_N"] - truth) > 0.015
     assert found["exponent_N"] - found["bias"] == pytest.approx(truth, abs=1e-6)
     assert [p["flops"] for p in found["profiles"]] == pytest.approx(np.geomspace(1e18, 1e22, 5))
-    for profile in found["profiles"]:
-        assert profile["N"] > 1.02 * find_best_n(profile["flops"])
+    assert found["profiles"][0]["N"] > 1.02 * find_best_n(1e18)
     assert found["interval_N"] is None
     assert f"N grows as compute to the power {found['exponent_N']:.3f}\n" in run.stdout
-    assert f"at these sizes they give {found['misplaced']:.2f} times the best N" in run.stdout
+    assert f"{truth:.3f} is nearer the truth than {found['exponent_N']:.3f}" in run.stdout
 
 
 def test_isoflop_intervals_come_from_resampled_runs(tmp_path: Path) -> None:
-    write_profiles(tmp_path / "runs.csv", noise=0.002, ratios=(0.2, 5))
+    write_profiles(tmp_path / "runs.csv", noise=0.002, first=(0.2, 5), last=(0.2, 5))
     assert run_job(tmp_path / "runs.csv", *N_AND_D, "--isoflop", "--bootstrap", "100").returncode == 0
     found = read_record(tmp_path / "runs.csv")["isoflop"]
     low, high = found["interval_N"]

@@ -3,8 +3,9 @@
 `analysis/README.md` shows the use of it.
 """
 
+from analysis.errors import BadValues, FitError, NoVariation, TooFewPoints
 from analysis.fits.fit import Fit, fit
-from analysis.fits.problem import BadValues, FitError, NoVariation, Points, TooFewPoints
+from analysis.fits.problem import Points
 from analysis.fits.selection import compare
 from analysis.fits.uncertainty import Member, bootstrap, intervals, mixed_intervals
 from analysis.laws import accuracy as accuracy_laws  # these two register every law

@@ -17,11 +17,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from outputs import check_out
 
+from analysis.errors import FitError
 from analysis.fits import examples, uncertainty
 from analysis.fits.fit import Fit, fit_points
 from analysis.fits.problem import Points
+from analysis.fits.table import check_out
 from analysis.laws import form
 from analysis.laws.form import Law
 
@@ -107,7 +108,7 @@ def main() -> int:
         check_out(args.out)
         for name in args.laws:
             form.find(name)
-    except ValueError as error:
+    except FitError as error:
         print(error, file=sys.stderr)
         return 2
     print("law                        no noise   90 % hold   at optimum   ms a fit   ms a bootstrap")

@@ -27,8 +27,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from outputs import check_out
-
+from analysis.errors import FitError
 from analysis.fits import group, table
 from analysis.fits.objectives import parse
 from analysis.fits.request import Chain, Request, Suggest
@@ -91,22 +90,22 @@ def first_line(law: form.Law) -> str:
 
 
 def request(args: argparse.Namespace) -> Request:
-    """The arguments, checked before the table is read. Raises ValueError that names what is wrong."""
+    """The arguments, checked before the table is read. Raises FitError that names what is wrong."""
     pairs = [item.partition("=") for item in args.x]
     if bad := [item for item, (_, equals, column) in zip(args.x, pairs, strict=True) if not equals or not column]:
-        raise ValueError(f"--x {bad[0]!r}: write VARIABLE=COLUMN, such as N=params")
+        raise FitError(f"--x {bad[0]!r}: write VARIABLE=COLUMN, such as N=params")
     if len({variable for variable, _, _ in pairs}) < len(pairs):
-        raise ValueError(f"--x names a variable twice: {', '.join(args.x)}")
+        raise FitError(f"--x names a variable twice: {', '.join(args.x)}")
     if args.bootstrap < 0:
-        raise ValueError(f"--bootstrap {args.bootstrap}: at least 0")
+        raise FitError(f"--bootstrap {args.bootstrap}: at least 0")
     names = tuple(args.law.split(","))
     parse(args.objective)
     for name in names if names != ("auto",) else ():
         missing = set(form.find(name).variables) - {variable for variable, _, _ in pairs}
         if missing:
-            raise ValueError(f"--law {name} needs --x {min(missing)}=COLUMN")
+            raise FitError(f"--law {name} needs --x {min(missing)}=COLUMN")
     if bool(args.suggest) != bool(args.candidates):
-        raise ValueError("--suggest K and --candidates FILE go together")
+        raise FitError("--suggest K and --candidates FILE go together")
     check_compute(args)
     check_chain(args, names)
     return Request(
@@ -130,20 +129,20 @@ def request(args: argparse.Namespace) -> Request:
 
 
 def check_compute(args: argparse.Namespace) -> None:
-    """Raises ValueError on compute that is not above 0, and on a law without a best N and D."""
+    """Raises FitError on compute that is not above 0, and on a law without a best N and D."""
     if bad := [c for c in args.allocate if not 0 < c < math.inf]:
-        raise ValueError(f"--allocate {bad[0]:g}: give FLOPs above 0, such as 1e21")
+        raise FitError(f"--allocate {bad[0]:g}: give FLOPs above 0, such as 1e21")
     for option in [name for name in ("allocate", "isoflop") if getattr(args, name)]:
         if args.law != "additive":
-            raise ValueError(f"--{option} needs --law additive, not {args.law!r}: only that law has a best N and D")
+            raise FitError(f"--{option} needs --law additive, not {args.law!r}: only that law has a best N and D")
 
 
 def check_chain(args: argparse.Namespace, names: Sequence[str]) -> None:
-    """Raises ValueError on a first step that is no law of loss, and on a chain without points to predict."""
+    """Raises FitError on a first step that is no law of loss, and on a chain without points to predict."""
     if args.chain and not args.predict:
-        raise ValueError(f"--chain {' '.join(args.chain)} needs --predict FILE: the points to predict the accuracy of")
+        raise FitError(f"--chain {' '.join(args.chain)} needs --predict FILE: the points to predict the accuracy of")
     if args.chain and (bad := [name for name in names if name == "auto" or form.find(name).of != "loss"]):
-        raise ValueError(f"--chain needs a law of loss, such as --law additive, not {bad[0]!r}")
+        raise FitError(f"--chain needs a law of loss, such as --law additive, not {bad[0]!r}")
 
 
 def suggest(args: argparse.Namespace) -> Suggest:
@@ -214,10 +213,10 @@ def main() -> int:
     args = arguments()
     try:
         asked = request(args)
-        check_out(args.out)
+        table.check_out(args.out)
         began = time.monotonic()
         fits = fit_all(table.parts(table.read(args.table, args.where), asked), asked, args.jobs)
-    except ValueError as error:
+    except FitError as error:
         print(error, file=sys.stderr)
         return 2
     Path(args.out).write_text(

@@ -32,12 +32,17 @@ def main() -> int:
     store = Store(args.study)
     files = {name: read(store, name) for name in TABLES}
 
+    from analysis.errors import FitError
     from analysis.report import page  # after the checks: drawing takes a while to import
 
     trials, questions = (pl.read_parquet(io.BytesIO(content)) for content in files.values())
     name = store.root.rstrip("/").rsplit("/", 1)[-1]
     source = page.Source(study=name, files=files, trials=trials, questions=questions, unfinished=unfinished(store))
-    content = page.html(source, tell).encode()
+    try:
+        content = page.html(source, tell).encode()
+    except FitError as error:
+        print(error, file=sys.stderr)
+        return 2
     if args.out:
         Path(args.out).write_bytes(content)
     else:

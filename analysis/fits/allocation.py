@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.errors import FitError
 from analysis.fits import uncertainty
 from analysis.fits.fit import Fit, fit
-from analysis.fits.problem import FitError, to_data_units
+from analysis.fits.problem import to_data_units
 from analysis.laws import form
 
 Array = NDArray[np.float64]

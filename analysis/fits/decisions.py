@@ -7,9 +7,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from analysis.errors import FitError
 from analysis.fits import allocation, chain, design
 from analysis.fits.fit import Fit, fit_points
-from analysis.fits.problem import FitError, Points
+from analysis.fits.problem import Points
 from analysis.fits.record import describe, draw, finite
 from analysis.fits.request import Chain, Request, Suggest
 from analysis.fits.table import ROW, chain_points, clusters_of, points, variables

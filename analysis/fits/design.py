@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from analysis.errors import FitError
 from analysis.fits.fit import Fit, spread
-from analysis.fits.problem import FitError
 from analysis.fits.uncertainty import LEVEL
 
 Array = NDArray[np.float64]

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from scipy.stats import qmc
 
+from analysis.errors import FitError
 from analysis.fits import solver
-from analysis.fits.problem import FitError, Points, Problem, bound, in_order, pose, to_data_units, to_parameters
+from analysis.fits.problem import Points, Problem, bound, in_order, pose, to_data_units, to_parameters
 from analysis.laws.form import Law
 
 Array = NDArray[np.float64]

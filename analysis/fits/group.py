@@ -6,10 +6,10 @@ from typing import Any
 
 import polars as pl
 
+from analysis.errors import FitError
 from analysis.fits import decisions, selection
 from analysis.fits.fit import fit_points
 from analysis.fits.objectives import parse
-from analysis.fits.problem import FitError
 from analysis.fits.record import describe, draw, errors, finite, predictions
 from analysis.fits.request import Request
 from analysis.fits.table import clusters_of, points, variables

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import rel_entr
 
+from analysis.errors import FitError
 from analysis.fits.solver import huber
 
 Array = NDArray[np.float64]
@@ -64,13 +65,13 @@ def deviance_residuals(value: Array, gradient: Array, y: Array) -> tuple[Array, 
 
 
 def parse(name: str) -> Objective:
-    """An objective by its name. Raises ValueError that shows the form of a name."""
+    """An objective by its name. Raises FitError that shows the form of a name."""
     if name == "binomial":
         return Objective(name=name, loss=name, delta=float("inf"), log=False)
     loss, *rest = name.split(":")
     known = {"huber": 2, "lad": 1, "mse": 1}
     if known.get(loss) != len(rest) or rest[-1] not in ("log", "raw"):
-        raise ValueError(
+        raise FitError(
             f"unknown objective {name!r}; use huber:DELTA:log, lad:log, mse:log, raw in place of log, or binomial"
         )
     try:
@@ -78,5 +79,5 @@ def parse(name: str) -> Objective:
     except ValueError:
         delta = 0.0
     if not delta > 0:
-        raise ValueError(f"objective {name!r}: {rest[0]!r} is no number above 0, such as 1e-3")
+        raise FitError(f"objective {name!r}: {rest[0]!r} is no number above 0, such as 1e-3")
     return Objective(name=name, loss=loss, delta=delta, log=rest[-1] == "log")

@@ -7,26 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.errors import BadValues, FitError, NoVariation, TooFewPoints
 from analysis.fits.objectives import Objective, parse
 from analysis.laws.form import Law, Parameter
 
 Array = NDArray[np.float64]
-
-
-class FitError(ValueError):
-    """Data that a law cannot be fitted to; the message names what is wrong and where."""
-
-
-class TooFewPoints(FitError):
-    """Fewer points, or fewer different ones, than the law has parameters."""
-
-
-class NoVariation(FitError):
-    """A variable that is the same in all points, such as one size only."""
-
-
-class BadValues(FitError):
-    """Values that are not finite, or outside of what the law or the objective can take; their rows are told."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.errors import FitError
 from analysis.fits.fit import Fit, fit_points
 from analysis.fits.objectives import parse
-from analysis.fits.problem import FitError, Points, pose
+from analysis.fits.problem import Points, pose
 from analysis.fits.uncertainty import Member
 from analysis.laws.form import LAWS, Law, Quantity
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import polars as pl
 
+from analysis.errors import BadValues, FitError
 from analysis.fits.objectives import parse
-from analysis.fits.problem import BadValues, FitError, Points
+from analysis.fits.problem import Points
 from analysis.fits.request import Chain, Request
 
 ROW = "__row__"  # a row's number in its file, for errors
@@ -22,6 +23,12 @@ def read(path: str, where: str | None = None) -> pl.DataFrame:
         return table.filter(pl.sql_expr(where)) if where else table
     except (OSError, pl.exceptions.PolarsError) as error:
         raise FitError(f"{path}: {str(error).splitlines()[0]}" + f" (--where {where!r})" * bool(where)) from error
+
+
+def check_out(path: str | None) -> None:
+    """Raises FitError before any work if a file could not be written there after it."""
+    if path and not Path(path).absolute().parent.is_dir():
+        raise FitError(f"--out {path}: there is no folder {Path(path).absolute().parent}; make it first")
 
 
 def check_columns(table: pl.DataFrame, columns: Sequence[str], numbers: Sequence[str], of: str = "the table") -> None:

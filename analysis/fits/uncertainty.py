@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, t
 
+from analysis.errors import NoVariation
 from analysis.fits import solver
 from analysis.fits.fit import Fit
-from analysis.fits.problem import NoVariation, in_order, to_data_units, to_parameters
+from analysis.fits.problem import in_order, to_data_units, to_parameters
 from analysis.laws.form import Law
 
 Array = NDArray[np.float64]

@@ -22,6 +22,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.errors import FitError
+
 Array = NDArray[Any]
 Values = Mapping[str, Array]
 Kind = Literal["linear", "free", "log"]
@@ -108,7 +110,7 @@ class Law:
         if tuple(variables) == self.variables:
             return self
         if taken := set(variables) & set(self.names):
-            raise ValueError(f"{min(taken)!r} is a parameter of the law {self.name}: give the variable another name")
+            raise FitError(f"{min(taken)!r} is a parameter of the law {self.name}: give the variable another name")
         names = dict(zip(self.variables, variables, strict=True))
 
         def function(**given: Any) -> Any:
@@ -139,11 +141,11 @@ def law(
     shared_scale: Sequence[str] = (),
     of: Quantity = "loss",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Registers a function as a law. `variables`: their names, space between. Raises ValueError on a name taken."""
+    """Registers a function as a law. `variables`: their names, space between. Raises FitError on a name taken."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         if name in LAWS and LAWS[name].function.__qualname__ != function.__qualname__:
-            raise ValueError(f"the law {name!r} is defined twice")
+            raise FitError(f"the law {name!r} is defined twice")
         names = tuple(variables.split())
         LAWS[name] = Law(
             name=name,
@@ -160,7 +162,7 @@ def law(
 
 
 def find(name: str) -> Law:
-    """A registered law. Raises ValueError that lists them."""
+    """A registered law. Raises FitError that lists them."""
     if name not in LAWS:
-        raise ValueError(f"unknown law {name!r}; known: {', '.join(sorted(LAWS))}")
+        raise FitError(f"unknown law {name!r}; known: {', '.join(sorted(LAWS))}")
     return LAWS[name]

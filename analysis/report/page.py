@@ -18,6 +18,7 @@ import jinja2
 import numpy as np
 import polars as pl
 
+from analysis.errors import FitError
 from analysis.fits import selection, uncertainty
 from analysis.report import figures
 from analysis.study import by_item, collapse, contrasts
@@ -42,10 +43,10 @@ class Source:
 
 
 def html(source: Source, progress: Progress = lambda line: None) -> str:
-    """The page. `progress` is told what is being done. Raises ValueError for results that hold nothing to tell."""
+    """The page. `progress` is told what is being done. Raises FitError for results that hold nothing to tell."""
     items = by_item.table(source.trials, source.questions)
     if not items.filter(context_mode="none").height:
-        raise ValueError("no trial of context mode none is done: there is nothing to tell yet")
+        raise FitError("no trial of context mode none is done: there is nothing to tell yet")
     fits = study_fits.fit_all(items, progress)
     progress("one curve for all sizes?")
     verdict = study_fits.judged(items)

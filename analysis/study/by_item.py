@@ -6,6 +6,8 @@ over and errors are clustered by.
 
 import polars as pl
 
+from analysis.errors import FitError
+
 # What tells one trial from another, but for its protocol and context mode: arms are compared within a cell.
 CELL = ["trainee", "generator", "method", "domain", "budget", "seed", "learning_rate", "epochs"]
 COSTS = ["train_tokens", "train_flops", "selfplay_flops"]
@@ -15,14 +17,14 @@ ACCURACIES = ["closed_book_before", "icl_before", "closed_book_after", "icl_afte
 def table(trials: pl.DataFrame, questions: pl.DataFrame) -> pl.DataFrame:
     """A row a trial and item: the trial's columns, n_questions, chance, and the four ACCURACIES of its choices.
 
-    `trials` and `questions`: the two results tables. Raises ValueError if they lack one of the four.
+    `trials` and `questions`: the two results tables. Raises FitError if they lack one of the four.
     """
     about = trials.select("trial", *CELL, "protocol", "context_mode", "params", *COSTS).unique("trial")
     choices = questions.filter(form="choice").with_columns(
         asked=pl.concat_str("condition", "moment", separator="_"), chance=1 / pl.col("option_logprobs").list.len()
     )
     if missing := set(ACCURACIES) - set(choices["asked"].unique()):
-        raise ValueError(f"the results hold no choices asked {min(missing).replace('_', ' ')} training")
+        raise FitError(f"the results hold no choices asked {min(missing).replace('_', ' ')} training")
     counted = (
         choices.filter(asked="closed_book_after")
         .group_by("trial", "item")

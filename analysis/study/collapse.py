@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit, xlogy
 from scipy.stats import chi2
 
-from analysis.fits.problem import FitError
+from analysis.errors import FitError
 
 Array = NDArray[np.float64]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import polars as pl
 
+from analysis.errors import FitError
 from analysis.fits import group, table
 from analysis.fits.group import Forms
-from analysis.fits.problem import FitError
 from analysis.fits.request import Request
 from analysis.study import collapse
 from analysis.study.contrasts import EVERYWHERE

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
+from analysis.errors import FitError
 from analysis.fits import allocation, chain, design, examples, uncertainty
 from analysis.fits.fit import fit, fit_points
-from analysis.fits.problem import FitError
 from analysis.laws import form
 
 

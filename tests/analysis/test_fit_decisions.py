@@ -130,7 +130,7 @@ def test_a_loss_that_falls_with_one_of_the_two_only_has_no_best_sizes(tmp_path: 
 
 
 def write_profiles(file: Path, noise: float, first: tuple[float, float], last: tuple[float, float]) -> None:
-    """Nine runs at each of five computes, of sizes between two multiples of the best one, for the first and the last."""
+    """Nine runs at each of five computes, of sizes between two multiples of the best one: of the first, of the last."""
     flops = np.geomspace(1e18, 1e22, 5)
     low, high = (np.geomspace(a, b, 5) for a, b in zip(first, last, strict=True))
     n = np.array([find_best_n(c) * np.geomspace(a, b, 9) for c, a, b in zip(flops, low, high, strict=True)])

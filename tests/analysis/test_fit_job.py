@@ -92,6 +92,20 @@ def test_bad_input_is_named_with_status_2(table: Path, tmp_path: Path, change: d
     assert not (tmp_path / "f.json").exists()
 
 
+def test_a_bug_shows_its_traceback_and_not_one_polite_line(table: Path, tmp_path: Path) -> None:
+    """numpy raises ValueError too: what the user cannot fix must not look like what the user can."""
+    code = (
+        "import sys; sys.path.insert(0, 'jobs'); import fit; fit.group.fit_group = lambda *_: int('a bug'); fit.main()"
+    )
+    arguments = ("--law", "power", "--x", "x=examples", "--y", "loss", "--out", str(tmp_path / "f.json"))
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(table), *arguments], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1
+    assert "Traceback" in run.stderr
+    assert "ValueError: invalid literal for int() with base 10: 'a bug'" in run.stderr
+
+
 def test_analysis_imports_nothing_of_the_engine() -> None:
     heavy = "[m for m in ('engine', 'ray', 'torch', 'vllm') if m in sys.modules]"
     code = f"import sys; sys.path.insert(0, 'jobs'); import fit; print({heavy})"

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.errors import BadValues, FitError, NoVariation, TooFewPoints
 from analysis.fits import examples, selection, uncertainty
 from analysis.fits.examples import TRUE
 from analysis.fits.fit import fit
-from analysis.fits.problem import BadValues, FitError, NoVariation, Points, TooFewPoints
+from analysis.fits.problem import Points
 from analysis.laws import form
 
 
@@ -162,7 +163,7 @@ def test_what_no_fit_can_use_is_refused_by_kind_and_name_and_row(
 @pytest.mark.parametrize("name", ["huber:log", "huber:0:log", "mse", "lad:ln", "huber:a:log", "least squares"])
 def test_an_unknown_objective_is_refused(name: str) -> None:
     x, y = values("power")
-    with pytest.raises(ValueError, match="objective"):
+    with pytest.raises(FitError, match="objective"):
         fit(form.find("power"), x, y, objective=name)
 
 

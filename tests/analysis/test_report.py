@@ -234,6 +234,25 @@ def test_the_page_needs_no_network_and_hands_out_what_makes_its_fits_anew(study:
             assert one[part] == other[part], part
 
 
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        (pl.col("context_mode") == "prefix", "no trial of context mode none is done"),
+        (pl.col("moment") == "after", "the results hold no choices asked closed book before training"),
+    ],
+)
+def test_results_that_no_page_can_be_made_of_are_named_with_status_2(
+    tmp_path: Path, kept: pl.Expr, message: str
+) -> None:
+    (tmp_path / "results").mkdir()
+    for name, table in zip(("trials", "questions"), made_study.tables(domains=1, items=2, seeds=1), strict=True):
+        table.filter(kept).write_parquet(tmp_path / "results" / f"{name}.parquet")
+    run = job(str(tmp_path))
+    assert run.returncode == 2, run.stderr
+    assert message in run.stderr
+    assert "Traceback" not in run.stderr
+
+
 def test_a_folder_without_results_is_named_with_what_to_do(tmp_path: Path) -> None:
     run = job(str(tmp_path))
     assert run.returncode == 2

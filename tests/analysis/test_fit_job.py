@@ -51,8 +51,20 @@ def test_the_job_writes_a_record_a_group_and_law(table: Path, tmp_path: Path) ->
     assert best["objective"]["name"] == "huber:1e-3:log"
     assert (best["n_fit"], best["n_heldout"]) == (35, 5)
     low, high = best["intervals"]["c"]["percentile"]
-    assert low < best["parameters"]["c"] < high
-    assert 0 <= best["coverage_90"] <= 1
+    assert low < TRUE["power_offset"]["c"] < high
+    assert high - low < 0.05
+
+
+def test_coverage_is_the_share_of_held_out_points_within_their_interval(table: Path, tmp_path: Path) -> None:
+    """Of the five points that are held out, two are moved to where no interval reaches."""
+    moved = pl.when(pl.col("examples") > 7e5).then(2 * pl.col("loss")).otherwise("loss")
+    pl.read_csv(table).with_columns(loss=moved).write_csv(table)
+    arguments = [str(table), "--law", "power_offset", "--x", "x=examples", "--y", "loss", "--where", "curve = 'a'"]
+    run = job(*arguments, "--split", "train", "--bootstrap", "100", "--out", str(tmp_path / "fit.json"))
+    assert run.returncode == 0, run.stderr
+    [record] = json.loads((tmp_path / "fit.json").read_text())["fits"]
+    assert record["n_heldout"] == 5
+    assert record["coverage_90"] == pytest.approx(3 / 5)
 
 
 def test_groups_fitted_at_the_same_time_are_those_fitted_one_after_the_other(table: Path, tmp_path: Path) -> None:

@@ -97,10 +97,18 @@ def test_what_the_data_cannot_tell_is_said() -> None:
     few = x["D"] < 2e9  # all points at one amount of data but for rounding: B and beta stand for each other
     nearly = {"N": x["N"][few], "D": x["D"][few] * (1 + 1e-6 * np.arange(few.sum()))}
     found = fit(form.find("additive"), nearly, y[few])
-    assert not found.identified["beta"]
-    assert any(
-        line.startswith("beta is not identified") or "beta ended at its bound" in line for line in found.warnings
-    )
+    assert [name for name, fine in found.identified.items() if not fine] == ["beta"]
+    assert found.warnings == ("beta ended at its bound, 4: the data would have it beyond.",)
+
+
+def test_a_parameter_whose_error_exceeds_its_value_is_named() -> None:
+    """There is no offset in these points; one of any small size fits as well."""
+    x, y = values("power", noise=0.02, seed=1)
+    found = fit(form.find("power_offset"), x, y, objective="mse:log")
+    assert found.standard_errors["e"] > found.parameters["e"] > 0
+    assert [name for name, fine in found.identified.items() if not fine] == ["e"]
+    [warning] = found.warnings
+    assert warning.startswith("e is not identified by these data: its standard error, ")
 
 
 def test_a_term_that_the_data_do_not_want_ends_at_its_bound_and_is_told() -> None:
@@ -198,7 +206,9 @@ def test_the_form_that_made_the_data_predicts_best() -> None:
     ranked = selection.compare(forms, Points(variables=x, y=y), objective="mse:log")
     assert ranked[0].fit.law.name == "power_offset"
     assert ranked[0].aicc < ranked[1].aicc
-    assert sum(c.weight for c in ranked) == pytest.approx(1)
+    assert ranked[0].bic < ranked[1].bic
+    assert ranked[0].rolling < 0.01 < ranked[1].rolling
+    assert [round(c.weight, 3) for c in ranked] == [1, 0]
 
 
 def test_a_form_that_cannot_be_fitted_does_not_spoil_the_others() -> None:

@@ -28,12 +28,25 @@ def test_bootstrap_intervals_hold_the_truth_as_often_as_they_say(name: str) -> N
 
 
 @settings(deadline=None)
-@given(st.floats(0.5, 0.99), st.integers(3, 500), st.integers(1, 9))
+@given(st.floats(0.5, 0.95), st.integers(5, 500), st.integers(1, 9))
 def test_intervals_from_few_points_are_wider(level: float, n: int, p: int) -> None:
-    few, many = uncertainty.expanded(level, n, p), uncertainty.expanded(level, 10_000_000, p)
-    assert level <= few + 1e-6
+    few, more, many = (uncertainty.expanded(level, size, p) for size in (n + p, 2 * n + p, 10_000_000))
+    assert level < more < few < 1
     assert many == pytest.approx(level, abs=1e-4)
-    assert uncertainty.expanded(level, 2 * n, p) <= few + 1e-9
+
+
+def test_widened_percentiles_of_few_points_contain_the_mean_as_often_as_they_say() -> None:
+    """Means of eight normal points: plain percentiles of resamples contain the truth in 83 % of cases, not in 90 %."""
+    rng = np.random.default_rng(0)
+    widened, plain = [], []
+    for _ in range(600):
+        values = rng.normal(size=8)
+        means = rng.choice(values, (400, 8)).mean(1)
+        for held, level in ((widened, uncertainty.expanded(0.9, 8, 1)), (plain, 0.9)):
+            low, high = uncertainty.percentile(means, level)
+            held.append(low <= 0 <= high)
+    assert np.mean(widened) == pytest.approx(0.9, abs=0.03)
+    assert np.mean(plain) < 0.86
 
 
 def test_prediction_intervals_hold_points_beyond_the_fit() -> None:
@@ -76,7 +89,7 @@ def test_a_profile_is_one_sided_where_the_data_set_one_bound() -> None:
     y = 3 * x**-0.3 * np.exp(0.002 * np.random.default_rng(1).standard_normal(25))  # no offset to be seen
     found = fit(form.find("power_offset"), {"x": x}, y, objective="mse:log")
     low, high = profile.interval(found, "e")
-    assert low is None or low < 1e-3
+    assert low is None
     assert high is not None
     assert 0 < high < y.min()
 

@@ -1,6 +1,6 @@
-"""Scaling laws: forms, fits, how sure they are, which form to believe. Imports nothing of the engine.
+"""Scaling laws: forms, fits, their uncertainty, and the choice between forms. Imports nothing of the engine.
 
-`analysis/README.md` shows the use of it.
+`analysis/README.md` shows how to use it.
 """
 
 from analysis.errors import BadValues, FitError, NoVariation, TooFewPoints

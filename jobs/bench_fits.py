@@ -1,8 +1,8 @@
-"""Measures the fits themselves, law by law: do they give back what made the data, and are they as sure as they say?
+"""Measures the fits, law by law: do they recover the true parameters, and are their intervals right?
 
-For every law, points are made from known parameters, again and again with new noise (0.5 % of a loss; right answers of
-200 tries of an accuracy). Told are the share of draws whose 90 % intervals hold the truth, the least and the most over
-the parameters, how many starts reached the best minimum, and the error of the parameters without noise.
+For every law, points are made from known parameters, many times with new noise (0.5 % of a loss; right answers of 200
+tries of an accuracy). The output shows how many of the 90 % intervals contain the truth (the lowest and the highest
+share over the parameters), how many starts reached the best minimum, and the error of the parameters without noise.
 
 examples:
   python jobs/bench_fits.py
@@ -28,42 +28,42 @@ from analysis.laws.form import Law
 
 NOISE, TRIES = 0.005, 200
 RESAMPLES = 200
-APART = 1_000_003  # between the seeds of the points and of their resamples
+SEED_STEP = 1_000_003  # between the seeds of the points and of their resamples
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recovery:
-    """How a law did over all draws."""
+    """The results of one law over all draws of noise."""
 
     law: str
     draws: int
     error_without_noise: float  # the largest relative one of a parameter
-    held: dict[str, float]  # share of draws whose interval holds the parameter
+    coverage: dict[str, float]  # share of draws whose interval contains the parameter
     starts_at_optimum: float  # share, mean over the draws
-    seconds_a_fit: float
-    seconds_a_bootstrap: float
+    seconds_per_fit: float
+    seconds_per_bootstrap: float
 
 
-def arguments() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--laws", nargs="+", metavar="NAME", default=list(examples.TRUE), help="default: all")
-    parser.add_argument("--draws", type=int, default=200, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--laws", nargs="+", metavar="NAME", default=list(examples.TRUTH), help="default: all")
+    parser.add_argument("--draws", type=int, default=200, metavar="N", help="of noise (default: %(default)s)")
     parser.add_argument("--out", metavar="FILE", help="write all numbers there as JSON")
     return parser.parse_args()
 
 
 def measure(name: str, draws: int) -> Recovery:
-    """All draws of one law."""
-    law, truth = form.find(name), examples.TRUE[name]
-    exact = fit_points(law, examples.losses(name), objective="mse:log", starts=64)
+    """Measures one law over all draws of noise."""
+    law, truth = form.find(name), examples.TRUTH[name]
+    exact = fit_points(law, examples.make_losses(name), objective="mse:log", starts=64)
     fits, bounds, seconds = [], [], np.zeros(2)
     for seed in range(draws):
         began = time.perf_counter()
-        fits.append(fit_points(law, made(law, seed), objective=objective(law)))
-        fitted = time.perf_counter()
-        bounds.append(uncertainty.intervals(fits[-1], uncertainty.bootstrap(fits[-1], RESAMPLES, APART + seed)))
-        seconds += [fitted - began, time.perf_counter() - fitted]
-    held = {
+        fits.append(fit_points(law, make_points(law, seed), objective=choose_objective(law)))
+        middle = time.perf_counter()
+        bounds.append(uncertainty.intervals(fits[-1], uncertainty.bootstrap(fits[-1], RESAMPLES, SEED_STEP + seed)))
+        seconds += [middle - began, time.perf_counter() - middle]
+    coverage = {
         parameter: float(np.mean([low <= value <= high for b in bounds for low, high in [b[parameter]["percentile"]]]))
         for parameter, value in truth.items()
     }
@@ -71,39 +71,41 @@ def measure(name: str, draws: int) -> Recovery:
         law=name,
         draws=draws,
         error_without_noise=max(abs(exact.parameters[p] / value - 1) for p, value in truth.items()),
-        held=held,
-        starts_at_optimum=float(np.mean([reached(found) for found in fits])),
-        seconds_a_fit=seconds[0] / draws,
-        seconds_a_bootstrap=seconds[1] / draws,
+        coverage=coverage,
+        starts_at_optimum=float(np.mean([share_at_optimum(fit) for fit in fits])),
+        seconds_per_fit=seconds[0] / draws,
+        seconds_per_bootstrap=seconds[1] / draws,
     )
 
 
-def made(law: Law, seed: int) -> Points:
-    """One draw's points."""
-    return examples.shares(law.name, TRIES, seed) if law.of == "accuracy" else examples.losses(law.name, NOISE, seed)
+def make_points(law: Law, seed: int) -> Points:
+    """The points of one draw of noise."""
+    if law.of == "accuracy":
+        return examples.make_shares(law.name, TRIES, seed)
+    return examples.make_losses(law.name, NOISE, seed)
 
 
-def objective(law: Law) -> str:
-    """That which fits the noise."""
+def choose_objective(law: Law) -> str:
+    """The objective that matches the noise."""
     return "binomial" if law.of == "accuracy" else "mse:log"
 
 
-def reached(found: Fit) -> float:
+def share_at_optimum(fit: Fit) -> float:
     """The share of starts that reached the best minimum."""
-    return found.starts_at_optimum / found.starts
+    return fit.starts_at_optimum / fit.starts
 
 
-def line(one: Recovery) -> str:
-    """A law's row."""
-    low, high = min(one.held.values()), max(one.held.values())
+def write_line(one: Recovery) -> str:
+    """One row per law."""
+    low, high = min(one.coverage.values()), max(one.coverage.values())
     return (
         f"{one.law:26} {one.error_without_noise:8.0e}   {low:4.0%} – {high:4.0%}   {one.starts_at_optimum:8.0%}"
-        f" {1000 * one.seconds_a_fit:8.0f} {1000 * one.seconds_a_bootstrap:12.0f}"
+        f" {1000 * one.seconds_per_fit:8.0f} {1000 * one.seconds_per_bootstrap:14.0f}"
     )
 
 
 def main() -> int:
-    args = arguments()
+    args = parse_arguments()
     try:
         check_out(args.out)
         for name in args.laws:
@@ -111,13 +113,13 @@ def main() -> int:
     except FitError as error:
         print(error, file=sys.stderr)
         return 2
-    print("law                        no noise   90 % hold   at optimum   ms a fit   ms a bootstrap")
-    found = []
+    print("law                        no noise    coverage   at optimum ms per fit ms per bootstrap")
+    results = []
     for name in args.laws:
-        found.append(measure(name, args.draws))
-        print(line(found[-1]), flush=True)
+        results.append(measure(name, args.draws))
+        print(write_line(results[-1]), flush=True)
     if args.out:
-        Path(args.out).write_text(json.dumps([asdict(one) for one in found], indent=1))
+        Path(args.out).write_text(json.dumps([asdict(one) for one in results], indent=1))
         print(f"Written: {args.out}")
     return 0
 

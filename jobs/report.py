@@ -19,7 +19,7 @@ from engine.store import Store
 TABLES = ("trials.parquet", "questions.parquet")
 
 
-def arguments() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", metavar="STUDY_DIR", help="STORAGE/STUDY: a folder or an object-store address")
     parser.add_argument("--out", metavar="FILE", help="default: results/report.html in STUDY_DIR")
@@ -27,7 +27,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    args = arguments()
+    args = parse_arguments()
     check_out(args.out)
     store = Store(args.study)
     files = {name: read(store, name) for name in TABLES}
@@ -37,9 +37,9 @@ def main() -> int:
 
     trials, questions = (pl.read_parquet(io.BytesIO(content)) for content in files.values())
     name = store.root.rstrip("/").rsplit("/", 1)[-1]
-    source = page.Source(study=name, files=files, trials=trials, questions=questions, unfinished=unfinished(store))
+    source = page.Source(study=name, files=files, trials=trials, questions=questions, unfinished=list_unfinished(store))
     try:
-        content = page.html(source, tell).encode()
+        content = page.render(source, print_progress).encode()
     except FitError as error:
         print(error, file=sys.stderr)
         return 2
@@ -52,21 +52,21 @@ def main() -> int:
 
 
 def read(store: Store, name: str) -> bytes:
-    """A results table's file. Raises ValueError that says what to do where there is none."""
+    """The file of a results table. Raises ValueError that says what to do if there is none."""
     try:
         return store.read_bytes(f"results/{name}")
     except FileNotFoundError:
         raise ValueError(f"{store.address(f'results/{name}')}: no such file; run the study with jobs/grid.py") from None
 
 
-def unfinished(store: Store) -> list[str]:
+def list_unfinished(store: Store) -> list[str]:
     """Trials that were begun and have no result."""
-    begun, done = ({path.split("/")[1] for path in store.list(f"trials/*/{f}.json")} for f in ("trial", "result"))
-    return sorted(begun - done)
+    trials, results = ({path.split("/")[1] for path in store.list(f"trials/*/{f}.json")} for f in ("trial", "result"))
+    return sorted(trials - results)
 
 
-def tell(line: str) -> None:
-    """What is being done, on a terminal."""
+def print_progress(line: str) -> None:
+    """Prints what is being done, on a terminal."""
     if sys.stderr.isatty():
         print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 

@@ -1,4 +1,4 @@
-"""The summary of the results: shares pooled over domains and seeds, Wilson's intervals, the gap of each arm's own."""
+"""The summary of the results: shares pooled over domains and seeds, Wilson's intervals, the gap of each arm."""
 
 import polars as pl
 import pytest

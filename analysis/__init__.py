@@ -1,10 +1,11 @@
-"""Scaling laws: forms, fits, how sure they are, which form to believe. Imports nothing of the engine.
+"""Scaling laws: forms, fits, their uncertainty, and the choice between forms. Imports nothing of the engine.
 
-`analysis/README.md` shows the use of it.
+`analysis/README.md` shows how to use it.
 """
 
+from analysis.errors import BadValues, FitError, NoVariation, TooFewPoints
 from analysis.fits.fit import Fit, fit
-from analysis.fits.problem import BadValues, FitError, NoVariation, Points, TooFewPoints
+from analysis.fits.problem import Points
 from analysis.fits.selection import compare
 from analysis.fits.uncertainty import Member, bootstrap, intervals, mixed_intervals
 from analysis.laws import accuracy as accuracy_laws  # these two register every law

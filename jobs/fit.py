@@ -6,11 +6,15 @@ examples:
   python jobs/fit.py runs.csv --law rectified --x D=tokens --y loss --where "size > 1e9" --out fit.json
   python jobs/fit.py trials.csv --law logistic --x x=flops --y accuracy --objective binomial --weights questions \
       --out fit.json
-  python jobs/fit.py runs.csv --law additive --x N=params --x D=tokens --y loss --predict large.csv \
-      --suggest 3 --candidates affordable.csv --cost flops --out fit.json
-  python jobs/fit.py runs.csv --law additive --x N=params --x D=tokens --y loss --bootstrap 1000 \
-      --allocate 1e21 1e22 --out fit.json
-  python jobs/fit.py runs.csv --law additive --x N=params --x D=tokens --y loss --bootstrap 500 --isoflop --out fit.json
+
+what a fit is used for (each needs the options of a fit as above):
+  python jobs/fit.py runs.csv --law additive --x N=params --x D=tokens --y loss --out fit.json --predict large.csv \
+      --suggest 3 --candidates affordable.csv --cost flops
+  python jobs/fit.py runs.csv --law additive --x N=params --x D=tokens --y loss --out fit.json --bootstrap 1000 \
+      --allocate 1e21 1e22
+  python jobs/fit.py runs.csv --law additive --x N=params --x D=tokens --y loss --out fit.json --bootstrap 500 --isoflop
+  python jobs/fit.py runs.csv --law additive --x N=params --x D=tokens --y loss --out fit.json --bootstrap 1000 \
+      --predict large.csv --chain accuracy questions
 """
 
 import argparse
@@ -25,39 +29,60 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from outputs import check_out
+from cli import check_out, exit_status
 
+from analysis.errors import FitError
 from analysis.fits import group, table
+from analysis.fits.lines import write_lines
 from analysis.fits.objectives import parse
-from analysis.fits.request import Request, Suggest
-from analysis.laws import form
+from analysis.fits.request import Chain, Request, Suggest
+from analysis.laws.form import LAWS, Law, find
 
 
-def arguments() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     raw = argparse.RawDescriptionHelpFormatter
-    known = "\n".join(f"  {law.name}({', '.join(law.variables)}): {first_line(law)}" for law in form.LAWS.values())
-    parser = argparse.ArgumentParser(description=__doc__, epilog=f"laws:\n{known}", formatter_class=raw)
-    parser.add_argument("table", help="CSV or Parquet")
-    parser.add_argument("--law", required=True, metavar="NAME[,NAME]", help="laws, or auto: the best predictor of all")
-    parser.add_argument("--x", required=True, action="append", metavar="VAR=COLUMN", help="a variable of the law")
-    parser.add_argument("--y", required=True, metavar="COLUMN")
-    parser.add_argument(
-        "--objective", default="huber:1e-3:log", help="also lad:log, mse:log, …:raw, binomial (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--weights", metavar="COLUMN", help="a point's share; binomial: of how many tries y is the share"
-    )
-    parser.add_argument("--errors", metavar="COLUMN", help="known standard errors of y, in its units")
-    parser.add_argument("--group", default="", metavar="COLUMN[,COLUMN]", help="one fit a group")
-    parser.add_argument("--split", metavar="COLUMN", help="1: fit, 0: held out")
-    parser.add_argument("--where", metavar="SQL", help='only these rows, such as "size > 1e9"')
-    parser.add_argument("--bootstrap", type=int, default=0, metavar="N", help="resamples for intervals (default: none)")
-    parser.add_argument("--cluster", metavar="COLUMN", help="resample these together, such as news items")
-    parser.add_argument("--predict", metavar="FILE", help="table of points to predict, in columns as --x names them")
-    parser.add_argument("--suggest", type=int, metavar="K", help="which K candidates would tell most about --predict")
-    parser.add_argument("--candidates", metavar="FILE", help="table of trials that could be run, for --suggest")
-    parser.add_argument("--cost", metavar="COLUMN", help="of the candidates (default: all cost alike)")
-    parser.add_argument(
+    laws = "\n".join(f"  {law.name}({', '.join(law.variables)}): {first_line(law)}" for law in LAWS.values())
+    parser = argparse.ArgumentParser(description=__doc__, epilog=f"laws:\n{laws}", formatter_class=raw)
+    add_fit_options(parser)
+    add_row_options(parser)
+    add_use_options(parser.add_argument_group("what the fit is used for"))
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--jobs", type=int, default=1, metavar="J", help="groups at a time (default: %(default)s)")
+    parser.add_argument("--out", required=True, metavar="FILE", help="JSON")
+    return parser.parse_args()
+
+
+def first_line(law: Law) -> str:
+    return (law.function.__doc__ or "").strip().splitlines()[0]
+
+
+def add_fit_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("table", help="CSV or Parquet")
+    add("--law", required=True, metavar="NAME[,NAME]", help="laws, or auto: the law that predicts best")
+    add("--x", required=True, action="append", metavar="VAR=COLUMN", help="a variable of the law")
+    add("--y", required=True, metavar="COLUMN")
+    add("--objective", default="huber:1e-3:log", help="also lad:log, mse:log, …:raw, binomial (default: %(default)s)")
+    add("--weights", metavar="COLUMN", help="weight of a point; binomial: number of tries of which y is the share")
+    add("--errors", metavar="COLUMN", help="known standard errors of y, in its units")
+    add("--bootstrap", type=int, default=0, metavar="N", help="resamples for intervals (default: none)")
+    add("--cluster", metavar="COLUMN", help="resample the rows of one value together, such as those of a news item")
+
+
+def add_row_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--group", default="", metavar="COLUMN[,COLUMN]", help="one fit per group")
+    add("--split", metavar="COLUMN", help="1: fit, 0: held out")
+    add("--where", metavar="SQL", help='only these rows, such as "size > 1e9"')
+
+
+def add_use_options(parser: argparse._ArgumentGroup) -> None:
+    add = parser.add_argument
+    add("--predict", metavar="FILE", help="table of points to predict, with the columns that --x names")
+    add("--suggest", type=int, metavar="K", help="the K candidates that shrink the intervals of --predict most")
+    add("--candidates", metavar="FILE", help="table of trials that could be run, for --suggest")
+    add("--cost", metavar="COLUMN", help="cost of the candidates (default: all cost the same)")
+    add(
         "--allocate",
         nargs="+",
         type=float,
@@ -65,43 +90,33 @@ def arguments() -> argparse.Namespace:
         metavar="FLOPS",
         help="the best N and D for each amount of training compute 6·N·D; needs --law additive",
     )
-    parser.add_argument(
+    add(
         "--isoflop",
         action="store_true",
-        help="the power of compute that the best N follows, from a parabola per group of runs of one compute 6·N·D, "
-        "and how wrong such parabolas are; needs --law additive",
+        help="the power of compute that the best N follows, by one parabola per compute 6·N·D, and the error of these "
+        "parabolas; needs --law additive",
     )
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--jobs", type=int, default=1, metavar="J", help="groups at a time (default: %(default)s)")
-    parser.add_argument("--out", required=True, metavar="FILE", help="JSON")
-    return parser.parse_args()
+    add(
+        "--chain",
+        nargs=2,
+        metavar=("ACCURACY", "TRIES"),
+        help="columns of an accuracy and of its number of tries: also fits accuracy to loss (the law chained), and "
+        "predicts the accuracy of --predict through the loss; needs a law of loss",
+    )
 
 
-def first_line(law: form.Law) -> str:
-    return (law.function.__doc__ or "").strip().splitlines()[0]
+# ---- the request -----------------------------------------------------------------------------------------------------
 
 
-def request(args: argparse.Namespace) -> Request:
-    """The arguments, checked before the table is read. Raises ValueError that names what is wrong."""
-    pairs = [item.partition("=") for item in args.x]
-    if bad := [item for item, (_, equals, column) in zip(args.x, pairs, strict=True) if not equals or not column]:
-        raise ValueError(f"--x {bad[0]!r}: write VARIABLE=COLUMN, such as N=params")
-    if len({variable for variable, _, _ in pairs}) < len(pairs):
-        raise ValueError(f"--x names a variable twice: {', '.join(args.x)}")
-    if args.bootstrap < 0:
-        raise ValueError(f"--bootstrap {args.bootstrap}: at least 0")
-    names = tuple(args.law.split(","))
-    parse(args.objective)
-    for name in names if names != ("auto",) else ():
-        missing = set(form.find(name).variables) - {variable for variable, _, _ in pairs}
-        if missing:
-            raise ValueError(f"--law {name} needs --x {min(missing)}=COLUMN")
-    if bool(args.suggest) != bool(args.candidates):
-        raise ValueError("--suggest K and --candidates FILE go together")
+def make_request(args: argparse.Namespace) -> Request:
+    """The arguments, checked before the table is read. Raises FitError that names the wrong one."""
+    x, names = parse_variables(args.x), tuple(args.law.split(","))
+    check_fit(args, names, x)
     check_compute(args)
+    check_chain(args, names)
     return Request(
         laws=names,
-        x={variable: column for variable, _, column in pairs},
+        x=x,
         y=args.y,
         objective=args.objective,
         weights=args.weights,
@@ -112,96 +127,89 @@ def request(args: argparse.Namespace) -> Request:
         bootstrap=args.bootstrap,
         seed=args.seed,
         predict=table.read(args.predict) if args.predict else None,
-        suggest=suggest(args) if args.suggest else None,
+        suggest=read_suggest(args) if args.suggest else None,
         allocate=tuple(args.allocate),
         isoflop=args.isoflop,
+        chain=Chain(accuracy=args.chain[0], tries=args.chain[1]) if args.chain else None,
     )
 
 
+def parse_variables(texts: Sequence[str]) -> dict[str, str]:
+    """`N=params` as variable → column. Raises FitError on any other text, and on a variable that is named twice."""
+    pairs = [text.partition("=") for text in texts]
+    if bad := [text for text, (_, equals, column) in zip(texts, pairs, strict=True) if not equals or not column]:
+        raise FitError(f"--x {bad[0]!r}: write VARIABLE=COLUMN, such as N=params")
+    if len({variable for variable, _, _ in pairs}) < len(pairs):
+        raise FitError(f"--x names a variable twice: {', '.join(texts)}")
+    return {variable: column for variable, _, column in pairs}
+
+
+def check_fit(args: argparse.Namespace, names: Sequence[str], x: dict[str, str]) -> None:
+    """Raises FitError on unknown laws and objectives, and on options that do not go together."""
+    if args.bootstrap < 0:
+        raise FitError(f"--bootstrap {args.bootstrap}: at least 0")
+    parse(args.objective)
+    for name in names if names != ("auto",) else ():
+        if missing := set(find(name).variables) - set(x):
+            raise FitError(f"--law {name} needs --x {min(missing)}=COLUMN")
+    if bool(args.suggest) != bool(args.candidates):
+        raise FitError("--suggest K and --candidates FILE go together")
+
+
 def check_compute(args: argparse.Namespace) -> None:
-    """Raises ValueError on compute that is not above 0, and on a law without a best N and D."""
+    """Raises FitError on compute that is not above 0, and on a law without a best N and D."""
     if bad := [c for c in args.allocate if not 0 < c < math.inf]:
-        raise ValueError(f"--allocate {bad[0]:g}: give FLOPs above 0, such as 1e21")
+        raise FitError(f"--allocate {bad[0]:g}: give FLOPs above 0, such as 1e21")
     for option in [name for name in ("allocate", "isoflop") if getattr(args, name)]:
         if args.law != "additive":
-            raise ValueError(f"--{option} needs --law additive, not {args.law!r}: only that law has a best N and D")
+            raise FitError(f"--{option} needs --law additive, not {args.law!r}: only that law has a best N and D")
 
 
-def suggest(args: argparse.Namespace) -> Suggest:
+def check_chain(args: argparse.Namespace, names: Sequence[str]) -> None:
+    """Raises FitError on a first step that is no law of loss, and on a chain without points to predict."""
+    if args.chain and not args.predict:
+        raise FitError(f"--chain {' '.join(args.chain)} needs --predict FILE: the points to predict the accuracy of")
+    if args.chain and (bad := [name for name in names if name == "auto" or find(name).of != "loss"]):
+        raise FitError(f"--chain needs a law of loss, such as --law additive, not {bad[0]!r}")
+
+
+def read_suggest(args: argparse.Namespace) -> Suggest:
     return Suggest(k=args.suggest, candidates=table.read(args.candidates), cost=args.cost)
 
 
-def fit_all(parts: Sequence[tuple[dict[str, Any], Any]], asked: Request, jobs: int) -> list[dict[str, Any]]:
-    """All groups' records in their order, with a line of progress."""
-    keys, tables = zip(*parts, strict=True)
-    n = len(parts)
-    # Spawned, not forked: Polars' threads do not survive a fork, and a group would wait for them without end.
+# ---- the fits --------------------------------------------------------------------------------------------------------
+
+
+def fit_all(groups: Sequence[tuple[dict[str, Any], Any]], request: Request, jobs: int) -> list[dict[str, Any]]:
+    """The records of all groups in their order, with a line of progress."""
+    keys, tables = zip(*groups, strict=True)
+    n = len(groups)
+    # Spawned, not forked: the threads of Polars do not survive a fork, and a group would wait for them without end.
     with ProcessPoolExecutor(max(1, min(jobs, n, os.cpu_count() or 1)), mp_context=get_context("spawn")) as pool:
         run = map if jobs == 1 else pool.map
-        found: list[dict[str, Any]] = []
-        for done, records in enumerate(run(group.fit_group, keys, tables, [asked] * n), 1):
-            found += records
+        fits: list[dict[str, Any]] = []
+        for done, records in enumerate(run(group.fit_group, keys, tables, [request] * n), 1):
+            fits += records
             if sys.stderr.isatty():
                 print(f"\r\033[K{done} groups done, {n - done} left", end="" if done < n else "\n", file=sys.stderr)
-    return found
-
-
-def lines(record: dict[str, Any]) -> list[str]:
-    """A fit for the terminal."""
-    where = " ".join(f"{k}={v}" for k, v in record["group"].items())
-    told = " ".join(f"{k}={v:.4g}" for k, v in record["parameters"].items())
-    errors = {"log RMSE": record["log_rmse_fit"], "held out": record["log_rmse_heldout"]}
-    shown = ", ".join(f"{name} {error:.3g}" for name, error in errors.items() if error is not None)
-    found = [f"{where} {record['law']}: {told} | {shown}".strip()]
-    found += [f"  {text}" for text in (*([record["choice"]] if "choice" in record else []), *record["warnings"])]
-    found += [f"  predicted: {row}" for row in map(rounded, record.get("predictions", []))]
-    found += [f"  run next: {suggested(s)}" for s in record.get("suggestions", [])]
-    found += [f"  best for {allocated(a)}" for a in record.get("allocations", [])]
-    return found + (isoflop_lines(record["isoflop"]) if "isoflop" in record else [])
-
-
-def rounded(row: dict[str, float]) -> str:
-    return " ".join(f"{name}={value:.4g}" for name, value in row.items() if value is not None)
-
-
-def suggested(one: dict[str, Any]) -> str:
-    trial = " ".join(f"{name}={value}" for name, value in one["candidate"].items())
-    return f"{trial}: width of the 90 % interval {one['width_before']:.3g} → {one['width_after']:.3g}"
-
-
-def allocated(one: dict[str, Any]) -> str:
-    n, d = (f"{key}={one[key]:.4g}{bounds(one[f'interval_{key}'])}" for key in "ND")
-    return f"{one['flops']:g} FLOPs: {n} {d} y={one['loss']:.4g}"
-
-
-def isoflop_lines(one: dict[str, Any]) -> list[str]:
-    profiles = [f"  IsoFLOP: lowest loss of {p['flops']:.3g} FLOPs at N={p['N']:.4g}" for p in one["profiles"]]
-    power = f"  IsoFLOP: N grows as compute to the power {one['exponent_N']:.3f}{bounds(one['interval_N'])}"
-    return [*profiles, power, *(f"  {text}" for text in one["warnings"])]
-
-
-def bounds(interval: Sequence[float] | None) -> str:
-    return f" [{interval[0]:.4g}, {interval[1]:.4g}]" if interval else ""
+    return fits
 
 
 def main() -> int:
-    args = arguments()
-    try:
-        asked = request(args)
-        check_out(args.out)
-        began = time.monotonic()
-        fits = fit_all(table.parts(table.read(args.table, args.where), asked), asked, args.jobs)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
+    args = parse_arguments()
+    request = make_request(args)
+    check_out(args.out)
+    began = time.monotonic()
+    groups = table.split_groups(table.read(args.table, args.where), request)
+    fits = fit_all(groups, request, args.jobs)
     Path(args.out).write_text(
         json.dumps({"seconds": time.monotonic() - began, "fits": fits}, indent=1, default=str, allow_nan=False)
     )
     for record in fits:
-        print(*lines(record), sep="\n")
+        print(*write_lines(record), sep="\n")
     print(f"Written: {args.out}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main, FitError))

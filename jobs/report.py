@@ -13,11 +13,12 @@ from pathlib import Path
 import polars as pl
 from cli import check_out, exit_status
 
+from analysis.errors import FitError
 from engine.storage.ledger import Ledger
 from engine.storage.store import Store
 
 
-def arguments() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", metavar="STUDY_DIR", help="STORAGE/STUDY: a folder or an object-store address")
     parser.add_argument("--out", metavar="FILE", help="default: results/report.html in STUDY_DIR")
@@ -25,7 +26,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    args = arguments()
+    args = parse_arguments()
     check_out(args.out)
     ledger = Ledger(Store(args.study))
     files = ledger.result_files()
@@ -35,18 +36,18 @@ def main() -> int:
     trials, questions = (pl.read_parquet(io.BytesIO(content)) for content in files.values())
     name, unfinished = ledger.store.root.rstrip("/").rsplit("/", 1)[-1], ledger.unfinished_keys()
     source = page.Source(study=name, files=files, trials=trials, questions=questions, unfinished=unfinished)
-    content = page.html(source, show_progress).encode()
+    content = page.render(source, print_progress).encode()
     if args.out:
         Path(args.out).write_bytes(content)
     print(f"Written: {args.out or ledger.put_report(content)}")
     return 0
 
 
-def show_progress(line: str) -> None:
-    """What is being done, on a terminal."""
+def print_progress(line: str) -> None:
+    """Prints what is being done, on a terminal."""
     if sys.stderr.isatty():
         print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status(main))
+    sys.exit(exit_status(main, FitError))

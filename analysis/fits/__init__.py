@@ -1,5 +1,5 @@
-"""Laws fitted to points: the search, how sure a fit is, which form predicts best, and what a fit is used for.
+"""Laws fitted to points: the search, its uncertainty, the choice between forms, and what a fit is used for.
 
-It starts at numbers (`problem`, `solver`, `fit`, `uncertainty`, `selection`) and ends at plain data per group of a
-table (`record`, `table`), which `jobs/fit.py` writes. It imports `laws` only.
+Points come in through `problem`; plain data per group of a table go out through `group`, and `jobs/fit.py` writes them.
+Of the other rooms it imports `laws` only.
 """

@@ -1,4 +1,4 @@
-"""For each law, parameters as they are met in practice, and points made from them: for tests and benchmarks."""
+"""For each law, parameters of a size that is met in practice, and points made from them: for tests and benchmarks."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from analysis.laws.form import Law
 
 Array = NDArray[np.float64]
 
-TRUE: dict[str, dict[str, float]] = {
+TRUTH: dict[str, dict[str, float]] = {
     "power": {"b": 3.0, "c": -0.3},
     "power_offset": {"b": 3.0, "c": -0.3, "e": 0.5},
     "shifted_power": {"b": 3.0, "g": 1e-4, "c": 0.4},
@@ -32,8 +32,8 @@ TRUE: dict[str, dict[str, float]] = {
 }
 
 
-def places(law: Law) -> dict[str, Array]:
-    """240 places of two variables on a grid, 160 of three, 40 of one."""
+def make_variables(law: Law) -> dict[str, Array]:
+    """40 values of one variable; a grid of 240 points of two variables, of 160 points of three."""
     if law.variables == ("L",):
         return {"L": np.linspace(1.2, 4.0, 40)}
     if len(law.variables) == 1:
@@ -49,22 +49,22 @@ def places(law: Law) -> dict[str, Array]:
     return dict(zip(law.variables, (first.ravel(), second.ravel()), strict=True))
 
 
-def truth(law: Law, variables: Mapping[str, Array]) -> Array:
-    """The law's value at places, under its parameters in TRUE."""
-    return law.value(variables, {name: np.asarray(value) for name, value in TRUE[law.name].items()})
+def evaluate_truth(law: Law, variables: Mapping[str, Array]) -> Array:
+    """The value of the law under its parameters in TRUTH."""
+    return law.value(variables, {name: np.asarray(value) for name, value in TRUTH[law.name].items()})
 
 
-def losses(name: str, noise: float = 0.0, seed: int = 0) -> Points:
-    """Points of a law with normal errors of ln y, `noise` their standard deviation."""
+def make_losses(name: str, noise: float = 0.0, seed: int = 0) -> Points:
+    """Points of a law with normal errors of ln y; `noise` is their standard deviation."""
     law = form.find(name)
-    x = places(law)
-    y = truth(law, x)
+    x = make_variables(law)
+    y = evaluate_truth(law, x)
     return Points(variables=x, y=y * np.exp(noise * np.random.default_rng(seed).standard_normal(len(y))))
 
 
-def shares(name: str, tries: int, seed: int = 0) -> Points:
-    """Points of a law of accuracy, each the share of right answers in `tries`."""
+def make_shares(name: str, tries: int, seed: int = 0) -> Points:
+    """Points of a law of accuracy; each is the share of right answers among `tries`."""
     law = form.find(name)
-    x = places(law)
-    y = np.random.default_rng(seed).binomial(tries, truth(law, x)) / tries
+    x = make_variables(law)
+    y = np.random.default_rng(seed).binomial(tries, evaluate_truth(law, x)) / tries
     return Points(variables=x, y=y, weights=np.full(len(y), float(tries)))

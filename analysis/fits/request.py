@@ -1,4 +1,4 @@
-"""What is asked of a table: which laws of which columns, per which group, and what the fits are used for."""
+"""What to do with a table: which laws to fit to which columns and groups, and what to use the fits for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,11 +8,19 @@ import polars as pl
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Suggest:
-    """Which `k` of the `candidates` to run next; `cost` is a column of them, or none if they cost alike."""
+    """Which `k` of the `candidates` to run next; `cost` is one of their columns, or None if all cost the same."""
 
     k: int
     candidates: pl.DataFrame
     cost: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chain:
+    """The second step of a chain, accuracy from loss: columns of the accuracy and of its number of tries."""
+
+    accuracy: str
+    tries: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +42,7 @@ class Request:
     suggest: Suggest | None = None
     allocate: tuple[float, ...] = ()  # FLOPs
     isoflop: bool = False
+    chain: Chain | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -42,5 +51,6 @@ class Request:
 
     @property
     def numbers(self) -> list[str]:
-        """Those that hold numbers."""
-        return [*self.x.values(), self.y, *(c for c in (self.weights, self.errors) if c)]
+        """The columns that contain numbers."""
+        chain = [self.chain.accuracy, self.chain.tries] if self.chain else []
+        return [*self.x.values(), self.y, *(c for c in (self.weights, self.errors) if c), *chain]

@@ -1,4 +1,4 @@
-"""The forms of scaling laws: what a form is (`form`), laws of the loss (`loss`) and laws of the accuracy (`accuracy`).
+"""The scaling laws: what a law is (`form`), laws of the loss (`loss`) and of the accuracy (`accuracy`).
 
-A form is a function with named parameters and gradients. It knows nothing of points, fits or studies.
+A law is a function of named variables and parameters. This room imports no other room.
 """

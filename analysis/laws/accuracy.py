@@ -1,6 +1,7 @@
-"""Laws of a share of right answers, between what guessing gives and what is reached at most.
+"""Laws of the accuracy, the share of right answers: they rise from a floor (guessing) to a ceiling.
 
-Floor and ceiling are shares, from 0 to 1. They are fitted best under `binomial`, which knows how many were asked.
+Floor and ceiling are shares from 0 to 1. Fit these laws under the objective `binomial`, which takes the number of
+answers into account.
 """
 
 import numpy as np
@@ -10,7 +11,7 @@ from analysis.laws.form import Array, Parameter, law, scale
 
 
 def share_of_answers(name: str) -> Parameter:
-    """A part of all answers, from 0 to 1."""
+    """A share of all answers, from 0 to 1."""
     return Parameter(name=name, kind="linear", low=0.0, high=1.0)
 
 
@@ -19,8 +20,8 @@ def steepness(name: str, **carries: str) -> Parameter:
     return Parameter(name=name, kind="log", low=1e-3, high=1e3, start=(0.2, 5.0), carries=carries)
 
 
-def between(floor: Array, ceiling: Array, share: Array) -> Array:
-    """From floor to ceiling."""
+def interpolate(floor: Array, ceiling: Array, share: Array) -> Array:
+    """The value at this share of the way from floor to ceiling."""
     return np.asarray(floor * (1 - share) + ceiling * share)
 
 
@@ -36,11 +37,11 @@ def between(floor: Array, ceiling: Array, share: Array) -> Array:
     ],
 )
 def logistic(x: Array, floor: Array, ceiling: Array, x_0: Array, k: Array) -> tuple[Array, list[Array]]:
-    """floor + (ceiling − floor) / (1 + (x/x_0)^−k): logistic in ln x, half of the way at x_0."""
+    """floor + (ceiling − floor) / (1 + (x/x_0)^−k): logistic in ln x, half-way at x_0."""
     log_ratio = np.log(x) - np.log(x_0)
     share = expit(k * log_ratio)
     slope = (ceiling - floor) * share * (1 - share)
-    return between(floor, ceiling, share), [1 - share, share, -slope * k / x_0, slope * log_ratio]
+    return interpolate(floor, ceiling, share), [1 - share, share, -slope * k / x_0, slope * log_ratio]
 
 
 @law(
@@ -50,9 +51,9 @@ def logistic(x: Array, floor: Array, ceiling: Array, x_0: Array, k: Array) -> tu
     parameters=[share_of_answers("floor"), share_of_answers("rise"), scale("tau", (1e-2, 1e2), x="-1")],
 )
 def saturating_exponential(x: Array, floor: Array, rise: Array, tau: Array) -> tuple[Array, list[Array]]:
-    """floor + rise·(1 − e^(−x/tau)): facts learned at one rate (Yang et al. 2024, EntiGraph, arXiv 2409.07431)."""
-    left = np.exp(-x / tau)
-    return floor + rise * (1 - left), [np.ones_like(left), 1 - left, -rise * left * x / tau**2]
+    """floor + rise·(1 − e^(−x/tau)): all facts are learned at one rate (Yang et al. 2024, arXiv 2409.07431)."""
+    rest = np.exp(-x / tau)
+    return floor + rise * (1 - rest), [np.ones_like(rest), 1 - rest, -rise * rest * x / tau**2]
 
 
 @law(
@@ -71,9 +72,9 @@ def saturating_exponential(x: Array, floor: Array, rise: Array, tau: Array) -> t
 def saturating_exponential_2(
     x: Array, floor: Array, rise_1: Array, tau_1: Array, rise_2: Array, tau_2: Array
 ) -> tuple[Array, list[Array]]:
-    """floor + rise_1·(1 − e^(−x/tau_1)) + rise_2·(1 − e^(−x/tau_2)): easy facts and hard ones (Yang et al. 2024).
+    """floor + rise_1·(1 − e^(−x/tau_1)) + rise_2·(1 − e^(−x/tau_2)): easy and hard facts (Yang et al. 2024).
 
-    The easy ones, of the smaller tau, are told first.
+    The easy facts, with the smaller tau, come first.
     """
     fast, parts_1 = saturating_exponential(x, floor, rise_1, tau_1)
     slow, parts_2 = saturating_exponential(x, 0 * floor, rise_2, tau_2)
@@ -94,8 +95,8 @@ def saturating_exponential_2(
 def chained(L: Array, floor: Array, ceiling: Array, L_0: Array, k: Array) -> tuple[Array, list[Array]]:
     """floor + (ceiling − floor) / (1 + e^(k·(L − L_0))): accuracy from loss (Bhagia et al. 2024, arXiv 2412.04403).
 
-    The second step of a chain whose first one is a law of the loss; `analysis.fits.chain` puts the two together.
+    It is the second step of a chain; the first step is a law of the loss. `analysis.fits.chain` joins the two.
     """
     share = expit(-k * (L - L_0))
     slope = (ceiling - floor) * share * (1 - share)
-    return between(floor, ceiling, share), [1 - share, share, slope * k, -slope * (L - L_0)]
+    return interpolate(floor, ceiling, share), [1 - share, share, slope * k, -slope * (L - L_0)]

@@ -1,7 +1,6 @@
-"""What a scaling law is: a form with named parameters and gradients. The forms are in loss.py, accuracy.py.
+"""What a scaling law is: a function with named variables and parameters. The laws are in loss.py and accuracy.py.
 
-A law is one function of its variables and parameters; it gives its value, or its value and its partial derivatives.
-A law of your own:
+The function returns its value, or its value and its partial derivatives. A law of your own:
 
     from analysis.laws.form import amplitude, exponent, law, offset
 
@@ -10,8 +9,8 @@ A law of your own:
         "b·x^c + e"
         return b * x**c + e
 
-Everything broadcasts. Without partial derivatives they are taken by a complex step, which is exact to rounding if the
-function is analytic (no abs, no maximum on its parameters).
+Everything broadcasts. A function that returns no partial derivatives gets them by a complex step, which is exact to
+rounding if the function is analytic (no abs, no maximum of its parameters).
 """
 
 import math
@@ -22,23 +21,25 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.errors import FitError
+
 Array = NDArray[Any]
 Values = Mapping[str, Array]
 Kind = Literal["linear", "free", "log"]
 Quantity = Literal["loss", "accuracy"]
 
-STEP = 1e-30  # of the complex-step derivative: no difference is taken, so it can be as small as this
+STEP = 1e-30  # of the complex-step derivative; it subtracts nothing, so rounding does not limit how small it can be
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parameter:
     """A parameter and how it is searched.
 
-    `kind`: linear ones are solved for where the others are given; log ones are searched by their logarithm. `low` and
-    `high` bound the search, `start` bounds where it begins. Both are in centred units: variables divided by their
-    geometric means, y too. `carries` says what that does to the parameter, as powers of those means: {"N": "-alpha"}
-    means that A·N^−alpha is kept by multiplying A with (mean of N)^−alpha, {"x": "1"} with the mean of x itself. Linear
-    parameters carry 1/y.
+    `kind`: at the start of a search, linear parameters are computed from the others; log parameters are searched by
+    their logarithm. `low` and `high` bound the search, `start` bounds where it begins. Both are in centred units:
+    variables and y divided by their geometric means. `carries` says what this division does to the parameter, as powers
+    of these means: {"N": "-alpha"} means that A·N^−alpha stays the same if A is multiplied by (mean of N)^−alpha,
+    {"x": "1"} that the parameter is multiplied by the mean of x. Linear parameters carry 1/y.
     """
 
     name: str
@@ -47,16 +48,16 @@ class Parameter:
     high: float
     start: tuple[float, float] = (0.0, 1.0)
     carries: Mapping[str, str] = field(default_factory=dict)
-    within: str | None = None  # a place on this variable's axis: searched where there are points
+    within: str | None = None  # the parameter is a value of this variable, and is searched between its points
 
 
 def amplitude(name: str, **carries: str) -> Parameter:
-    """A factor ≥ 0 of a term. `carries`: variable → the power that it is raised to in the same term."""
+    """A factor ≥ 0 of a term. `carries`: variable → its power in the same term."""
     return Parameter(name=name, kind="linear", low=0.0, high=math.inf, carries={"y": "-1"} | carries)
 
 
 def offset(name: str) -> Parameter:
-    """What is left in the limit, ≥ 0."""
+    """The value that the law falls to, ≥ 0."""
     return amplitude(name)
 
 
@@ -66,65 +67,66 @@ def exponent(name: str, low: float = 0.0, high: float = 4.0, start: tuple[float,
 
 
 def scale(name: str, start: tuple[float, float] = (1e-2, 1e2), **carries: str) -> Parameter:
-    """A positive number of any size, such as the place of a bend."""
+    """A positive number of any size, such as the x where a curve bends."""
     return Parameter(name=name, kind="log", low=1e-9, high=1e9, start=start, carries=carries)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Law:
-    """A form with its parameters. `function(**variables, **parameters)` gives the value, or (value, partials)."""
+    """A form with its parameters. `function(**variables, **parameters)` returns the value, or (value, partials)."""
 
     name: str
     variables: tuple[str, ...]
     parameters: tuple[Parameter, ...]
     function: Callable[..., Any]
-    # Groups of parameters that may change places without changing the law; told in the order of their first ones.
+    # Groups of parameters that can be exchanged without a change of the law; sorted by their first members.
     interchangeable: tuple[tuple[str, ...], ...] = ()
-    # Variables of one unit, such as tokens and unique tokens, that are centred by the first one's mean.
+    # Variables of one unit, such as tokens and unique tokens: all are divided by the mean of the first one.
     shared_scale: tuple[str, ...] = ()
     of: Quantity = "loss"
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The parameters' names in their order."""
+        """The names of the parameters, in their order."""
         return tuple(p.name for p in self.parameters)
 
     def value(self, variables: Values, parameters: Values) -> Array:
-        """The law's value; parameters and variables broadcast."""
-        given = self.function(**variables, **parameters)
-        return np.asarray(given[0] if isinstance(given, tuple) else given)
+        """The value of the law; parameters and variables broadcast."""
+        result = self.function(**variables, **parameters)
+        return np.asarray(result[0] if isinstance(result, tuple) else result)
 
     def value_and_gradient(self, variables: Values, parameters: Values) -> tuple[Array, Array]:
         """The value, and the partial derivatives by the parameters along a new last axis."""
-        given = self.function(**variables, **parameters)
-        if isinstance(given, tuple):
-            value, partials = given
+        result = self.function(**variables, **parameters)
+        if isinstance(result, tuple):
+            value, partials = result
             return value, np.stack([np.broadcast_to(p, np.shape(value)) for p in partials], axis=-1)
-        partials = [self._partial(variables, parameters, name) for name in self.names]
-        return np.asarray(given), np.stack(partials, axis=-1)
+        partials = [self._differentiate(variables, parameters, name) for name in self.names]
+        return np.asarray(result), np.stack(partials, axis=-1)
 
-    def over(self, variables: Sequence[str]) -> "Law":
-        """The same law over variables of other names, in their order."""
+    def rename(self, variables: Sequence[str]) -> "Law":
+        """The same law with other names for its variables, in their order. Raises FitError on a parameter's name."""
         if tuple(variables) == self.variables:
             return self
-        if taken := set(variables) & set(self.names):
-            raise ValueError(f"{min(taken)!r} is a parameter of the law {self.name}: give the variable another name")
+        if clash := set(variables) & set(self.names):
+            raise FitError(f"{min(clash)!r} is a parameter of the law {self.name}: give the variable another name")
         names = dict(zip(self.variables, variables, strict=True))
 
-        def function(**given: Any) -> Any:
-            return self.function(**{old: given.pop(new) for old, new in names.items()}, **given)
+        def function(**arguments: Any) -> Any:
+            return self.function(**{old: arguments.pop(new) for old, new in names.items()}, **arguments)
 
         function.__doc__ = self.function.__doc__
-        moved = tuple(
+        parameters = tuple(
             replace(p, carries={names.get(v, v): c for v, c in p.carries.items()}, within=names.get(p.within or ""))
             for p in self.parameters
         )
-        shared = tuple(names[v] for v in self.shared_scale)
-        return replace(self, variables=tuple(variables), parameters=moved, function=function, shared_scale=shared)
+        scale = tuple(names[v] for v in self.shared_scale)
+        return replace(self, variables=tuple(variables), parameters=parameters, function=function, shared_scale=scale)
 
-    def _partial(self, variables: Values, parameters: Values, name: str) -> Array:
-        moved = {**parameters, name: np.asarray(parameters[name]) + 1j * STEP}
-        return np.asarray(self.function(**variables, **moved).imag / STEP)
+    def _differentiate(self, variables: Values, parameters: Values, name: str) -> Array:
+        """The partial derivative by one parameter, by a complex step."""
+        stepped = {**parameters, name: np.asarray(parameters[name]) + 1j * STEP}
+        return np.asarray(self.function(**variables, **stepped).imag / STEP)
 
 
 LAWS: dict[str, Law] = {}
@@ -139,11 +141,14 @@ def law(
     shared_scale: Sequence[str] = (),
     of: Quantity = "loss",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Registers a function as a law. `variables`: their names, space between. Raises ValueError on a name taken."""
+    """Registers a function as a law. `variables`: names with spaces between. Raises FitError if two laws share a name.
+
+    The other arguments are those of `Law`.
+    """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         if name in LAWS and LAWS[name].function.__qualname__ != function.__qualname__:
-            raise ValueError(f"the law {name!r} is defined twice")
+            raise FitError(f"the law {name!r} is defined twice: give one of the two another name")
         names = tuple(variables.split())
         LAWS[name] = Law(
             name=name,
@@ -160,7 +165,7 @@ def law(
 
 
 def find(name: str) -> Law:
-    """A registered law. Raises ValueError that lists them."""
+    """Finds a registered law by its name. Raises FitError that lists all names."""
     if name not in LAWS:
-        raise ValueError(f"unknown law {name!r}; known: {', '.join(sorted(LAWS))}")
+        raise FitError(f"unknown law {name!r}; known: {', '.join(sorted(LAWS))}")
     return LAWS[name]

@@ -1,4 +1,4 @@
-"""Laws of the loss: how it falls with size, data and compute. `form.py` tells what a law is."""
+"""Laws of the loss: how it falls with size, data and compute. form.py says what a law is."""
 
 from itertools import chain
 
@@ -56,7 +56,7 @@ def shifted_power(x: Array, b: Array, g: Array, c: Array) -> tuple[Array, list[A
 def m4(x: Array, e_inf: Array, e_0: Array, beta: Array, c: Array, alpha: Array) -> tuple[Array, list[Array]]:
     """The y between e_inf and e_0 with (y − e_inf) / (e_0 − y)^alpha = beta·x^c (Alabdulmohsin et al. 2022).
 
-    Solved by Newton's method for t, y = e_inf + (e_0 − e_inf)·s(t), s the logistic function.
+    Newton's method finds t in y = e_inf + (e_0 − e_inf)·s(t), where s is the logistic function.
     """
     width = np.maximum(e_0 - e_inf, 1e-12)
     k = np.log(beta) + c * np.log(x) - (1 - alpha) * np.log(width)
@@ -80,7 +80,7 @@ def m4(x: Array, e_inf: Array, e_0: Array, beta: Array, c: Array, alpha: Array) 
     return e_inf + width * s, partials
 
 
-def broken(n_breaks: int) -> list[Parameter]:
+def list_parameters(n_breaks: int) -> list[Parameter]:
     """The parameters of a broken law."""
     bends = [
         [
@@ -99,7 +99,7 @@ def broken(n_breaks: int) -> list[Parameter]:
 def bnsl(x: Array, a: Array, b: Array, c_0: Array, **bends: Array) -> tuple[Array, list[Array]]:
     """a + b·x^−c_0·Π (1 + (x/d_i)^(1/f_i))^(−c_i·f_i) (broken neural scaling law, Caballero et al. 2023, 2210.14891).
 
-    The breaks are told in the order of their places d_i.
+    The breaks are in the order of their positions d_i.
     """
     log_x, n = np.log(x), len(bends) // 3
     log_p = -c_0 * log_x
@@ -114,8 +114,13 @@ def bnsl(x: Array, a: Array, b: Array, c_0: Array, **bends: Array) -> tuple[Arra
     return a + b * p, [np.ones_like(p), p, -b * p * log_x, *(b * p * partial for partial in partials)]
 
 
-law("bnsl", variables="x", parameters=broken(1))(bnsl)
-law("bnsl_2", variables="x", parameters=broken(2), interchangeable=[("d_1", "c_1", "f_1"), ("d_2", "c_2", "f_2")])(bnsl)
+law("bnsl", variables="x", parameters=list_parameters(1))(bnsl)
+law(
+    "bnsl_2",
+    variables="x",
+    parameters=list_parameters(2),
+    interchangeable=[("d_1", "c_1", "f_1"), ("d_2", "c_2", "f_2")],
+)(bnsl)
 
 
 @law(
@@ -129,7 +134,7 @@ law("bnsl_2", variables="x", parameters=broken(2), interchangeable=[("d_1", "c_1
     ],
 )
 def rectified(D: Array, B: Array, D_l: Array, beta: Array, E: Array) -> tuple[Array, list[Array]]:
-    """B / (D_l + D^beta) + E: fine-tuning, D_l the data that pretraining was worth (Lin et al. 2024, 2402.02314)."""
+    """B / (D_l + D^beta) + E: fine-tuning; pretraining was worth the data D_l (Lin et al. 2024, 2402.02314)."""
     p = D**beta
     share = 1 / (D_l + p)
     return B * share + E, [share, -B * share**2, -B * share**2 * p * np.log(D), np.ones_like(p)]
@@ -166,7 +171,7 @@ def additive(N: Array, D: Array, E: Array, A: Array, B: Array, alpha: Array, bet
     ],
 )
 def multiplicative(X: Array, D: Array, E: Array, A: Array, alpha: Array, beta: Array) -> tuple[Array, list[Array]]:
-    """E + A·X^−alpha·D^−beta: fine-tuning over size (or another X) and data (Zhang et al. 2024, arXiv 2402.17193)."""
+    """E + A·X^−alpha·D^−beta: fine-tuning, X the size or another variable (Zhang et al. 2024, arXiv 2402.17193)."""
     p = X**-alpha * D**-beta
     return E + A * p, [np.ones_like(p), p, -A * p * np.log(X), -A * p * np.log(D)]
 
@@ -185,9 +190,9 @@ def multiplicative(X: Array, D: Array, E: Array, A: Array, alpha: Array, beta: A
 def joint_rectified(
     N: Array, D: Array, E: Array, B: Array, D_l: Array, alpha: Array, beta: Array
 ) -> tuple[Array, list[Array]]:
-    """E + B·N^−alpha / (D_l + D^beta): `rectified` at every size N, with what there is to gain a power of it.
+    """E + B·N^−alpha / (D_l + D^beta): `rectified` at every size N, with B multiplied by a power of N.
 
-    At one N it is the law of Lin et al. 2024 (arXiv 2402.02314); where D_l is 0, `multiplicative` (arXiv 2402.17193).
+    At one N it is the law of Lin et al. 2024 (arXiv 2402.02314); where D_l is 0, it is `multiplicative`.
     """
     n, p = N**-alpha, D**beta
     share = n / (D_l + p)
@@ -206,7 +211,7 @@ def joint_rectified(
     ],
 )
 def overtrained(M: Array, C: Array, E: Array, a: Array, b: Array, eta: Array) -> tuple[Array, list[Array]]:
-    """E + (a·M^eta + b·M^−eta)·C^−eta: M tokens a parameter, C training FLOPs (Gadre et al. 2024, arXiv 2403.08540)."""
+    """E + (a·M^eta + b·M^−eta)·C^−eta: M tokens per parameter, C training FLOPs (Gadre et al. 2024, 2403.08540)."""
     up, down, log_m, log_c = (M / C) ** eta, (M * C) ** -eta, np.log(M), np.log(C)
     by_eta = a * up * (log_m - log_c) - b * down * (log_m + log_c)
     return E + a * up + b * down, [np.ones_like(up), up, down, by_eta]
@@ -234,23 +239,22 @@ def data_constrained(
 ) -> Array:
     """E + A·N′^−alpha + B·D′^−beta: N parameters, D tokens, U of them unique (Muennighoff et al. 2023, 2305.16264).
 
-    Repeated tokens and surplus parameters are worth less and less: D′ = U·(1 + R_D·(1 − e^(−(D/U − 1)/R_D))), and N′
-    so from the N that is optimal for U, at which both terms fall alike a FLOP.
+    Each repeat of the tokens is worth less than the one before: D′ = U·(1 + R_D·(1 − e^(−(D/U − 1)/R_D))). N′ follows
+    from N by the same formula with R_N, and with the N that is optimal for U tokens in place of U.
     """
     log_best = (np.log(alpha * A + TINY) - np.log(beta * B + TINY) + beta * np.log(U)) / alpha
-    log_used = smaller(log_best, np.log(N))
-    n = worth(log_used, np.log(N), R_N)
-    d = worth(smaller(np.log(U), np.log(D)), np.log(D), R_D)
+    n = log_worth(minimum(log_best, np.log(N)), np.log(N), R_N)
+    d = log_worth(minimum(np.log(U), np.log(D)), np.log(D), R_D)
     return np.asarray(E + A * np.exp(-alpha * n) + B * np.exp(-beta * d))
 
 
-def smaller(a: Array, b: Array) -> Array:
-    """The minimum, also of numbers with an imaginary step."""
+def minimum(a: Array, b: Array) -> Array:
+    """The smaller real part, with its imaginary step."""
     return np.where(np.real(a) < np.real(b), a, b)
 
 
-def worth(log_unique: Array, log_all: Array, decay: Array) -> Array:
-    """ln of what `all` is worth if only `unique` of it is new: unique·(1 + decay·(1 − e^(−repeats/decay)))."""
+def log_worth(log_unique: Array, log_all: Array, decay: Array) -> Array:
+    """ln of unique·(1 + decay·(1 − e^(−repeats/decay))): what `all` is worth if only `unique` of it is new."""
     excess = log_all - log_unique
     repeats = np.exp(np.where(np.real(excess) < 50, excess, 50)) - 1
     return np.asarray(log_unique + np.log(1 + decay * (1 - np.exp(-repeats / decay))))

@@ -1,8 +1,8 @@
-"""Figures as SVG for a page: they take their colours from the page's style sheet, on light ground, dark and in print.
+"""Figures as SVG for a page. They take their colours from the page's style sheet: light, dark and in print.
 
-matplotlib draws with stand-in colours, which become CSS variables: `--c0` to `--c6` for series, `--grid`, and the
-page's own text colour. Series differ by marker too. A figure is narrow, so that it can be read on a telephone; a page
-lays several side by side.
+matplotlib draws with stand-in colours, which become CSS variables: `--c0` to `--c6` for series, `--grid`, and the text
+colour of the page. Series differ by marker too. A figure is narrow, so that it can be read on a telephone; a page puts
+several side by side.
 """
 
 import html
@@ -46,7 +46,7 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Series:
-    """Points of one name, and a curve with its bounds where there is one: x, middle, low, high."""
+    """Points of one name, and a curve with its bounds if there is one: x, middle, low, high."""
 
     name: str
     x: Array
@@ -54,66 +54,64 @@ class Series:
     curve: tuple[Array, Array, Array, Array] | None = None
 
 
-def svg(figure: Figure, label: str) -> str:
-    """The figure for inlining; `label` tells a screen reader what it shows."""
+def to_svg(figure: Figure, label: str) -> str:
+    """The figure as part of a page; a screen reader reads `label`."""
     buffer = io.StringIO()
     with mpl.rc_context(STYLE | {"svg.hashsalt": label}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None}, bbox_inches="tight")
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    opening = re.search(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', text)
-    assert opening
-    text = f'<svg role="img" aria-label="{html.escape(label)}" viewBox="{opening[1]}">{text[opening.end() :]}'
+    head = re.search(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', text)
+    assert head
+    text = f'<svg role="img" aria-label="{html.escape(label)}" viewBox="{head[1]}">{text[head.end() :]}'
     text = re.sub(r"font: ([\d.]+px) [^;]*", r"font-size: \1; font-family: inherit", text)
     for stand_in, colour in CSS.items():
         text = text.replace(stand_in, colour)
     return text
 
 
-def drawn(height: float) -> tuple[Figure, Axes]:
-    """An empty figure of one plot, `height` in inches."""
+def make_figure(height: float) -> tuple[Figure, Axes]:
+    """An empty figure with one plot, `height` in inches."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height))
         return figure, figure.subplots()
 
 
-def dots(rows: pl.DataFrame, groups: str, series: str, label: str, axis: str) -> str:
-    """A row a group, a dot with its interval a series. `rows`: also mean, low, high, as shares; drawn in points."""
+def draw_dots(rows: pl.DataFrame, groups: str, series: str, label: str, axis: str) -> str:
+    """One row per group, one dot with its interval per series. `rows`: also mean, low, high, as shares."""
     names, kinds = (rows[c].unique(maintain_order=True).to_list() for c in (groups, series))
-    figure, ax = drawn(0.9 + 0.13 * len(names) * (len(kinds) + 1))
+    figure, ax = make_figure(0.9 + 0.13 * len(names) * (len(kinds) + 1))
     with mpl.rc_context(STYLE):
         for k, kind in enumerate(kinds):
             part = rows.filter(pl.col(series) == kind)
             y = np.array([names.index(n) for n in part[groups]]) + (k - (len(kinds) - 1) / 2) * 0.8 / len(kinds)
-            mean, spread = in_points(part)
+            mean, bars = to_points(part)
             look: dict[str, Any] = {"fmt": MARKERS[k % 7], "color": SERIES[k % 7], "markersize": 4, "elinewidth": 1.2}
-            ax.errorbar(mean, y, xerr=spread, label=literal(kind), **look)
+            ax.errorbar(mean, y, xerr=bars, label=escape_formula(kind), **look)
         ax.axvline(0, color=INK, linewidth=0.8)
-        ax.set_yticks(range(len(names)), [literal(name) for name in names])
+        ax.set_yticks(range(len(names)), [escape_formula(name) for name in names])
         ax.set_ylim(len(names) - 0.5, -0.5)
         ax.set_xlabel(axis)
         ax.grid(visible=False, axis="y")
-        legend(ax, len(kinds))
-    return svg(figure, label)
+        add_legend(ax, len(kinds))
+    return to_svg(figure, label)
 
 
-def in_points(rows: pl.DataFrame) -> tuple[Array, Array]:
-    """Means [n] in points, and how far their intervals [2, n] reach down and up; not at all where there is none."""
+def to_points(rows: pl.DataFrame) -> tuple[Array, Array]:
+    """Means [n] in points, and the lengths of their intervals [2, n] down and up; 0 if there is no interval."""
     mean, low, high = (
         100 * rows[c].cast(pl.Float64).fill_null(rows["mean"]).to_numpy() for c in ("mean", "low", "high")
     )
     return mean, np.maximum(np.stack([mean - low, high - mean]), 0)
 
 
-def curves(series: Sequence[Series], label: str, x_axis: str, chance: float | None) -> str:
-    """Accuracies over x, on a logarithmic axis, with the curves that were fitted."""
-    figure, ax = drawn(3.2)
+def draw_curves(series: Sequence[Series], label: str, x_axis: str, chance: float | None) -> str:
+    """Accuracies over x, on a logarithmic axis, with the fitted curves."""
+    figure, ax = make_figure(3.2)
     with mpl.rc_context(STYLE):
         for k, one in enumerate(series):
-            colour = SERIES[k % 7]
-            ax.plot(
-                one.x, 100 * one.y, MARKERS[k % 7], color=colour, markersize=3.5, alpha=0.8, label=literal(one.name)
-            )
+            colour, name = SERIES[k % 7], escape_formula(one.name)
+            ax.plot(one.x, 100 * one.y, MARKERS[k % 7], color=colour, markersize=3.5, alpha=0.8, label=name)
             if one.curve:
                 x, middle, low, high = one.curve
                 ax.plot(x, 100 * middle, color=colour, linewidth=1.5)
@@ -121,39 +119,39 @@ def curves(series: Sequence[Series], label: str, x_axis: str, chance: float | No
         if chance is not None:
             ax.axhline(100 * chance, color=INK, linewidth=0.8, linestyle=":")
         ax.set_xscale("log")
-        ax.set_xlim(*wide_enough(np.concatenate([one.x for one in series])))
+        ax.set_xlim(*choose_limits(np.concatenate([one.x for one in series])))
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_ylim(0, 100)
         ax.set_xlabel(x_axis)
         ax.set_ylabel("closed-book accuracy after training, %")
-        legend(ax, len(series))
-    return svg(figure, label)
+        add_legend(ax, len(series))
+    return to_svg(figure, label)
 
 
-def wide_enough(x: Array) -> tuple[float, float]:
-    """Bounds of a logarithmic axis: at least a decade and a half, so that powers of ten can be marked on it."""
+def choose_limits(x: Array) -> tuple[float, float]:
+    """Bounds of a logarithmic axis: at least a decade and a half, so that it contains a power of ten."""
     low, high = np.log10(x.min()) - 0.1, np.log10(x.max()) + 0.1
     missing = max(1.5 - (high - low), 0.0) / 2
     return float(10 ** (low - missing)), float(10 ** (high + missing))
 
 
-def literal(name: str) -> str:
+def escape_formula(name: str) -> str:
     """A name that matplotlib does not read as a formula."""
     return name.replace("$", r"\$")
 
 
-def legend(ax: Axes, n: int) -> None:
-    """Above the plot, in rows that fit."""
+def add_legend(ax: Axes, n: int) -> None:
+    """Adds a legend above the plot, in rows that fit."""
     if n > 1:
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=min(n, 3), handletextpad=0.3, columnspacing=1.2)
 
 
-def style(palette: Mapping[str, str]) -> str:
+def write_style(palette: Mapping[str, str]) -> str:
     """CSS declarations of colours by variable name."""
     return " ".join(f"--{name}: {colour};" for name, colour in palette.items())
 
 
-# Okabe and Ito's colours, told apart by readers with any colour vision; on dark ground the dark ones are lightened.
+# The colours of Okabe and Ito, which differ for readers with any colour vision; lighter on a dark ground.
 LIGHT = dict(
     zip(
         (*(f"c{i}" for i in range(7)), "grid"),

@@ -1,4 +1,4 @@
-"""What the results tables of a study say: accuracy per news item, differences between arms, one curve for all sizes.
+"""The results of a study: accuracy per news item, differences between arms, the test for one curve.
 
-It reads the tables that `jobs/grid.py` writes, and fits laws to them by means of `fits`.
+It takes the results tables that `jobs/grid.py` writes, and fits laws to them with `fits`.
 """

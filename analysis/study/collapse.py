@@ -1,11 +1,11 @@
-"""Does accuracy after fine-tuning fall on one curve for all model sizes, over training compute or over tokens?
+"""Tests whether accuracy after fine-tuning follows one curve for all model sizes, over training compute or tokens.
 
-The paper's claim is that what is learned is a function of the compute spent. Here it is put to the test: binomial
-models of the right answers over ln x, one curve for all sizes against one a size, x being training FLOPs and then
-training tokens. Domains and protocols have levels of their own in every model. Errors are clustered by news item: the
-questions of an item stand and fall together, in all trials that ask them. News items are few, so the test is not Wald's
-with clustered errors, which rejects too often, but the score's under flips of the items' signs (Kline and Santos 2012,
-the wild cluster score bootstrap).
+The paper claims that what is learned is a function of the compute spent. The test: binomial models of the right answers
+over ln x, one curve for all sizes against one curve per size; x is training FLOPs, then training tokens. Domains and
+protocols have their own levels in every model. Errors are clustered by news item, because the answers to the questions
+of one item are correlated, in all trials that ask them. There are few news items, so a Wald test with clustered errors
+would reject too often; the test is the score test with random signs of the items (Kline and Santos 2012, the wild
+cluster score bootstrap).
 """
 
 from dataclasses import dataclass, field
@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit, xlogy
 from scipy.stats import chi2
 
-from analysis.fits.problem import FitError
+from analysis.errors import FitError
 
 Array = NDArray[np.float64]
 
-ALPHA = 0.05  # a test below it speaks against one curve
+ALPHA = 0.05  # a test below it rejects the one curve
 FLIPS = 9999
 NAMES = {"train_flops": "compute", "train_tokens": "tokens"}
 VERDICTS = {
@@ -31,16 +31,16 @@ VERDICTS = {
     (True, True): "both",
     (False, False): "neither",
 }
-SAID = {
+HEADLINES = {
     "compute": "The sizes collapse onto one curve in training compute, and not in training tokens",
     "tokens": "The sizes collapse onto one curve in training tokens, and not in training compute",
-    "both": "These data fit one curve in compute as well as one in tokens: they cannot tell the two apart",
+    "both": "These data fit one curve in compute as well as one in tokens: they do not show which of the two is right",
     "neither": "The sizes collapse onto one curve neither in training compute nor in training tokens",
 }
 
 
 class LogitAboveChance(sm.families.links.Logit):  # type: ignore[misc]
-    """p = chance + (1 − chance)·logistic(η): guessing alone gives `chance`."""
+    """p = chance + (1 − chance)·logistic(η): random guessing gives `chance`."""
 
     def __init__(self, chance: float) -> None:
         self.chance = chance
@@ -67,30 +67,30 @@ class LogitAboveChance(sm.families.links.Logit):  # type: ignore[misc]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """One curve for all sizes against one a size, over one x."""
+    """One curve for all sizes against one curve per size, over one x."""
 
     x: str  # train_flops | train_tokens
-    slope: float  # of the one curve, in logits a factor of e in x
+    slope: float  # of the one curve, in logits per factor of e in x
     slope_error: float  # clustered by item
-    likelihood_ratio: float  # 2·(ln L of one a size − ln L of one for all), treats questions as independent
+    likelihood_ratio: float  # 2·(ln L of a curve per size − ln L of one curve), takes questions as independent
     df: int
     p_value: float  # of the likelihood ratio
-    clustered_p_value: float  # of the same hypothesis, clustered by item: the one that the verdict goes by
+    clustered_p_value: float  # of the same hypothesis, clustered by item: the verdict uses this one
     aicc_one: float
     aicc_each: float
-    distance: float  # root mean square difference of the two models' accuracies
-    heldout: float  # nats a question lost on a size that the one curve has not seen, mean over sizes
-    fitted: Any = field(repr=False)  # statsmodels results of the one curve
+    distance: float  # root mean square difference between the accuracies of the two models
+    heldout: float  # nats per question lost on a size that the one curve has not seen, mean over sizes
+    model: Any = field(repr=False)  # statsmodels results of the one curve
 
     @property
     def collapses(self) -> bool:
-        """Whether nothing speaks against one curve."""
+        """Whether the test does not reject the one curve."""
         return self.clustered_p_value >= ALPHA
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Collapse:
-    """The verdict, in a word and in words, and the numbers that it rests on."""
+    """The verdict, as one word and as sentences, and its numbers."""
 
     verdict: str  # compute | tokens | both | neither
     headline: str
@@ -99,66 +99,67 @@ class Collapse:
     tokens: Comparison
 
 
-def points(items: pl.DataFrame) -> pl.DataFrame:
-    """What each trial got `right` of each news item's `n` choices, after training and without the news.
+def make_points(items: pl.DataFrame) -> pl.DataFrame:
+    """One row per trial and news item: how many of its `n` choices are `right`, after training and without the news.
 
-    `items`: `by_item.table`. Only context mode none: the shadowing arms learn otherwise.
+    `items`: `by_item.make_table`. Only context mode none, because the shadowing arms learn in another way.
     """
     plain = items.filter(context_mode="none")
     n = pl.col("n_questions")
     return plain.with_columns(n=n, right=(pl.col("closed_book_after") * n).round().cast(pl.Int64))
 
 
-def judge(found: pl.DataFrame) -> Collapse:
-    """Both comparisons and the verdict. Raises FitError if the points cannot tell."""
-    check(found)
-    compute, tokens = (compare(found, x) for x in NAMES)
+def judge(points: pl.DataFrame) -> Collapse:
+    """Both comparisons and the verdict. Raises FitError if the points allow no verdict."""
+    check_points(points)
+    compute, tokens = (compare(points, x) for x in NAMES)
     verdict = VERDICTS[compute.collapses, tokens.collapses]
-    details = "; ".join(told(c) for c in (compute, tokens))
+    details = "; ".join(describe(c) for c in (compute, tokens))
     better = min(compute, tokens, key=lambda c: c.heldout)
-    sentence = f"{SAID[verdict]} ({details}). An unseen size is predicted better over {NAMES[better.x]}."
-    return Collapse(verdict=verdict, headline=f"{SAID[verdict]}.", sentence=sentence, compute=compute, tokens=tokens)
+    headline = HEADLINES[verdict]
+    sentence = f"{headline} ({details}). An unseen size is predicted better over {NAMES[better.x]}."
+    return Collapse(verdict=verdict, headline=f"{headline}.", sentence=sentence, compute=compute, tokens=tokens)
 
 
-def told(c: Comparison) -> str:
+def describe(c: Comparison) -> str:
     """The numbers of a comparison."""
     return (
         f"over {NAMES[c.x]}: curves of the sizes differ by {100 * c.distance:.1f} points, "
         f"p = {c.clustered_p_value:.2g} clustered by item, likelihood ratio {c.likelihood_ratio:.1f} on {c.df} df, "
-        f"AICc of one curve − one a size {c.aicc_one - c.aicc_each:+.1f}, "
-        f"{c.heldout:.3f} nats a question on an unseen size"
+        f"AICc of one curve − one per size {c.aicc_one - c.aicc_each:+.1f}, "
+        f"{c.heldout:.3f} nats per question on an unseen size"
     )
 
 
-def check(found: pl.DataFrame) -> None:
-    """Raises FitError with a plain reason if no curve can be compared."""
-    if found["params"].n_unique() < 2:
+def check_points(points: pl.DataFrame) -> None:
+    """Raises FitError with the reason if no curves can be compared."""
+    n_sizes, n_items = points["params"].n_unique(), points["item"].n_unique()
+    if n_sizes < 2:
         raise FitError("one model size only: curves of different sizes need at least two")
     for x in NAMES:
-        if bad := found.filter(pl.col(x) <= 0)["trial"].unique().sort().to_list():
+        if bad := points.filter(pl.col(x) <= 0)["trial"].unique().sort().to_list():
             raise FitError(f"{x} is not above 0 in the trial {bad[0]}")
-    budgets = found.group_by("params", "domain", "protocol").agg(pl.col("budget").n_unique())
+    budgets = points.group_by("params", "domain", "protocol").agg(pl.col("budget").n_unique())
     if budgets.filter(pl.col("budget") > 1)["params"].n_unique() < 2:
         raise FitError(
             "fewer than two sizes were trained at several budgets of a domain and protocol: there is no curve"
         )
-    needed = 2 * (2 * found["params"].n_unique() - 2) + 2  # a level and a slope a further size
-    if found["item"].n_unique() < needed:
+    needed = 2 * (2 * n_sizes - 2) + 2  # a level and a slope per further size
+    if n_items < needed:
         raise FitError(
-            f"{found['item'].n_unique()} news items are too few for errors clustered by item with "
-            f"{found['params'].n_unique()} sizes; {needed} are needed"
+            f"{n_items} news items are too few for errors clustered by item with {n_sizes} sizes; {needed} are needed"
         )
-    if found["right"].sum() in (0, found["n"].sum()):
+    if points["right"].sum() in (0, points["n"].sum()):
         raise FitError("all answers are right, or all are wrong")
 
 
-def compare(found: pl.DataFrame, x: str) -> Comparison:
-    """Fits both models over one x. Raises FitError if they cannot be told apart."""
-    one = one_curve(found, x)
-    extra = beyond(one, each_size(found, x))
+def compare(points: pl.DataFrame, x: str) -> Comparison:
+    """Fits both models over one x. Raises FitError if the two are the same model."""
+    one = one_curve_columns(points, x)
+    extra = basis_beyond(one, each_size_columns(points, x))
     if not extra.shape[1]:
         raise FitError(f"each size was trained at one {x} only: add budgets or seeds that differ in it")
-    simple, full = fitted(found, one), fitted(found, np.hstack([one, extra]))
+    simple, full = fit_model(points, one), fit_model(points, np.hstack([one, extra]))
     ratio, df = 2 * float(full.llf - simple.llf), extra.shape[1]
     return Comparison(
         x=x,
@@ -167,45 +168,45 @@ def compare(found: pl.DataFrame, x: str) -> Comparison:
         likelihood_ratio=ratio,
         df=df,
         p_value=float(chi2.sf(ratio, df)),
-        clustered_p_value=flipped_p_value(simple, extra, items(found)),
+        clustered_p_value=sign_flip_p_value(simple, extra, number_items(points)),
         aicc_one=aicc(simple),
         aicc_each=aicc(full),
         distance=float(np.sqrt(np.mean((full.fittedvalues - simple.fittedvalues) ** 2))),
-        heldout=heldout(found, x),
-        fitted=simple,
+        heldout=measure_heldout(points, x),
+        model=simple,
     )
 
 
 # ---- the models ------------------------------------------------------------------------------------------------------
 
 
-def levels(found: pl.DataFrame) -> Array:
-    """A column a domain and protocol."""
-    return dummies(found.select(pl.concat_str("domain", "protocol", separator="/")))
+def level_columns(points: pl.DataFrame) -> Array:
+    """One column per domain and protocol."""
+    return dummy_columns(points.select(pl.concat_str("domain", "protocol", separator="/")))
 
 
-def dummies(column: pl.DataFrame) -> Array:
-    """A column of 0 and 1 for each value."""
+def dummy_columns(column: pl.DataFrame) -> Array:
+    """One column of 0 and 1 per value."""
     return np.asarray(1.0 * column.to_dummies().to_numpy())
 
 
-def log_x(found: pl.DataFrame, x: str) -> Array:
+def log_column(points: pl.DataFrame, x: str) -> Array:
     """ln x, as a column."""
-    return np.asarray(np.log(found[x].to_numpy().astype(np.float64))[:, None])
+    return np.asarray(np.log(points[x].to_numpy().astype(np.float64))[:, None])
 
 
-def one_curve(found: pl.DataFrame, x: str) -> Array:
-    """Columns: ln x, then a level a domain and protocol."""
-    return np.hstack([log_x(found, x), levels(found)])
+def one_curve_columns(points: pl.DataFrame, x: str) -> Array:
+    """Columns: ln x, then one level per domain and protocol."""
+    return np.hstack([log_column(points, x), level_columns(points)])
 
 
-def each_size(found: pl.DataFrame, x: str) -> Array:
-    """Columns: a level and a slope a size."""
-    sizes = dummies(found.select(pl.col("params").cast(pl.String)))
-    return np.hstack([sizes, sizes * log_x(found, x)])
+def each_size_columns(points: pl.DataFrame, x: str) -> Array:
+    """Columns: one level and one slope per size."""
+    sizes = dummy_columns(points.select(pl.col("params").cast(pl.String)))
+    return np.hstack([sizes, sizes * log_column(points, x)])
 
 
-def beyond(columns: Array, more: Array) -> Array:
+def basis_beyond(columns: Array, more: Array) -> Array:
     """An orthonormal basis of what `more` adds to the span of `columns`."""
     base, _ = np.linalg.qr(columns)
     rest = more - base @ (base.T @ more)
@@ -213,26 +214,26 @@ def beyond(columns: Array, more: Array) -> Array:
     return np.asarray(left[:, size > 1e-8 * np.linalg.norm(more)])
 
 
-def fitted(found: pl.DataFrame, columns: Array) -> Any:
-    """The binomial model with errors clustered by item, which use the t distribution of the clusters' number."""
-    right, n = (found[c].to_numpy().astype(np.float64) for c in ("right", "n"))
-    family = sm.families.Binomial(link=LogitAboveChance(chance(found)))
+def fit_model(points: pl.DataFrame, columns: Array) -> Any:
+    """The binomial model, with errors clustered by item and the t distribution of as many clusters."""
+    right, n = (points[c].to_numpy().astype(np.float64) for c in ("right", "n"))
+    family = sm.families.Binomial(link=LogitAboveChance(mean_chance(points)))
     model = sm.GLM(np.column_stack([right, n - right]), columns, family=family)
     try:
-        return model.fit(cov_type="cluster", cov_kwds={"groups": items(found)}, use_t=True, maxiter=200)
-    except (np.linalg.LinAlgError, ValueError) as error:
+        return model.fit(cov_type="cluster", cov_kwds={"groups": number_items(points)}, use_t=True, maxiter=200)
+    except (np.linalg.LinAlgError, ValueError) as error:  # what statsmodels raises where a search has no end
         raise FitError(f"the binomial model cannot be fitted to these answers: {error}") from error
 
 
-def items(found: pl.DataFrame) -> NDArray[np.intp]:
-    """Each point's news item, by number."""
-    return np.unique(found["item"].to_numpy(), return_inverse=True)[1]
+def number_items(points: pl.DataFrame) -> NDArray[np.intp]:
+    """The news item of each point, as a number."""
+    return np.unique(points["item"].to_numpy(), return_inverse=True)[1]
 
 
-def flipped_p_value(simple: Any, extra: Array, of: NDArray[np.intp], seed: int = 0) -> float:
-    """How often the score of the extra columns [n, df] is as large if the items' [n] signs are flipped at random.
+def sign_flip_p_value(simple: Any, extra: Array, of: NDArray[np.intp], seed: int = 0) -> float:
+    """How often the score of the extra columns [n, df] is as large if the signs of the items are random.
 
-    `simple`: results of the model without them.
+    `simple`: results of the model without these columns; `of` [n]: the item of each point.
     """
     columns, model = simple.model.exog, simple.model
     weights = model.hessian_factor(simple.params, observed=False)[:, None]
@@ -246,9 +247,9 @@ def flipped_p_value(simple: Any, extra: Array, of: NDArray[np.intp], seed: int =
     return float((1 + (size[1:] >= size[0] * (1 - 1e-12)).sum()) / (1 + FLIPS))
 
 
-def chance(found: pl.DataFrame) -> float:
-    """Mean chance of a question."""
-    return float(np.average(found["chance"].to_numpy(), weights=found["n"].to_numpy()))
+def mean_chance(points: pl.DataFrame) -> float:
+    """Mean chance per question."""
+    return float(np.average(points["chance"].to_numpy(), weights=points["n"].to_numpy()))
 
 
 def aicc(model: Any) -> float:
@@ -257,49 +258,54 @@ def aicc(model: Any) -> float:
     return float(-2 * model.llf + 2 * k + 2 * k * (k + 1) / max(n - k - 1, 1))
 
 
-def heldout(found: pl.DataFrame, x: str) -> float:
-    """Nats a question lost on each size by the curve of the other sizes, mean over sizes; an answer known for sure
-    loses none. Levels of domains and protocols that the other sizes lack are left out."""
-    lost = []
-    for (params,), hidden in found.group_by("params", maintain_order=True):
-        rest = found.filter(pl.col("params") != params)
+# ---- predictions -----------------------------------------------------------------------------------------------------
+
+
+def measure_heldout(points: pl.DataFrame, x: str) -> float:
+    """Nats per question lost on each size by the curve of the other sizes, mean over sizes.
+
+    An answer that is predicted with certainty loses none. Domains and protocols that the other sizes do not have are
+    left out.
+    """
+    losses = []
+    for (params,), hidden in points.group_by("params", maintain_order=True):
+        rest = points.filter(pl.col("params") != params)
         known = hidden.join(rest.select("domain", "protocol").unique(), on=["domain", "protocol"], how="semi")
         if known.height:
-            lost.append(loss(known, predicted(rest, known, x)))
-    return float(np.mean(lost)) if lost else float("inf")
+            losses.append(mean_loss(known, predict(rest, known, x)))
+    return float(np.mean(losses)) if losses else float("inf")
 
 
-def predicted(rest: pl.DataFrame, hidden: pl.DataFrame, x: str) -> Array:
+def predict(rest: pl.DataFrame, hidden: pl.DataFrame, x: str) -> Array:
     """Accuracies of `hidden` by the one curve of `rest`."""
-    both = pl.concat([rest, hidden])
-    columns = one_curve(both, x)
-    kept, asked = columns[: rest.height], columns[rest.height :]
-    return np.asarray(fitted(rest, kept).predict(asked))
+    columns = one_curve_columns(pl.concat([rest, hidden]), x)
+    model = fit_model(rest, columns[: rest.height])
+    return np.asarray(model.predict(columns[rest.height :]))
 
 
-def loss(found: pl.DataFrame, p: Array) -> float:
-    """Mean nats a question under the accuracies p."""
-    right, n = (found[c].to_numpy().astype(np.float64) for c in ("right", "n"))
+def mean_loss(points: pl.DataFrame, p: Array) -> float:
+    """Mean nats per question under the accuracies p."""
+    right, n = (points[c].to_numpy().astype(np.float64) for c in ("right", "n"))
     return float(-(xlogy(right, p) + xlogy(n - right, 1 - p)).sum() / n.sum())
 
 
-def curve(
-    comparison: Comparison, found: pl.DataFrame, x: Array, level: float = 0.90, seed: int = 0
+def make_curve(
+    comparison: Comparison, points: pl.DataFrame, x: Array, level: float = 0.90, seed: int = 0
 ) -> tuple[Array, Array, Array]:
     """The one curve at x: its mean over the points' domains and protocols, and bounds from the clustered errors."""
     rng = np.random.default_rng(seed)
-    model = comparison.fitted
-    share = levels(found).mean(0)
-    freedom = found["item"].n_unique() - 1  # Student's t of as many clusters
+    model = comparison.model
+    share = level_columns(points).mean(0)
+    freedom = points["item"].n_unique() - 1  # Student's t of as many clusters
     moves = rng.multivariate_normal(np.zeros(len(model.params)), model.cov_params(), size=1000, method="svd")
-    draws = model.params + moves * np.sqrt(freedom / rng.chisquare(freedom, size=(1000, 1)))
-    clouds = [accuracies(b[None], share, x, chance(found))[0] for b in (model.params, *draws)]
+    parameters = model.params + moves * np.sqrt(freedom / rng.chisquare(freedom, size=(1000, 1)))
+    clouds = [mean_accuracy(b[None], share, x, mean_chance(points))[0] for b in (model.params, *parameters)]
     low, high = np.quantile(clouds[1:], [(1 - level) / 2, (1 + level) / 2], axis=0)
     return clouds[0], low, high
 
 
-def accuracies(b: Array, share: Array, x: Array, floor: float) -> Array:
-    """Mean accuracy [draws, x] over levels with their shares, of parameters [draws, 1 + levels]."""
+def mean_accuracy(b: Array, share: Array, x: Array, floor: float) -> Array:
+    """Accuracy [samples, x], averaged over levels by their shares, of parameters [samples, 1 + levels]."""
     eta = b[:, :1, None] * np.log(x)[None, None, :] + b[:, 1:, None]
     p = floor + (1 - floor) * expit(eta)
     return np.asarray((p * share[None, :, None]).sum(1))

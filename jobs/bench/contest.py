@@ -1,5 +1,6 @@
 """What the benchmarks share: contenders run apart, in turns; medians, a table, ratios against their goals."""
 
+import argparse
 import json
 import os
 import platform
@@ -52,6 +53,22 @@ class Measure:
         reached = self.value <= self.goal if self.at_most else self.value >= self.goal
         bound = "at most" if self.at_most else "at least"
         return f"{self.what}: {self.value:.3g} (goal {bound} {self.goal:g}: {'reached' if reached else 'MISSED'})"
+
+
+def add_arguments(parser: argparse.ArgumentParser, repeat: int) -> None:
+    """The arguments of a contest of engines."""
+    parser.add_argument("--model", default="smollm2-135m", help="(default: %(default)s)")
+    parser.add_argument("--device", choices=["cpu", "gpu"], help="default: gpu where there is one")
+    parser.add_argument(
+        "--repeat", type=at_least_one, default=repeat, help="runs of each contender (default: %(default)s)"
+    )
+
+
+def at_least_one(text: str) -> int:
+    """A number from a command line. Raises ValueError, as argparse wants it."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
 
 
 def bed(name: str, device: Device | None) -> Bed:

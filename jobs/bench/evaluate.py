@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from bench.contest import Bed, Measure, apart, bed, in_turns, medians, report, write
+from bench.contest import Bed, Measure, add_arguments, apart, bed, in_turns, medians, report, write
 from engine import UserError
 from engine.evaluation import questions
 from engine.inference import settings
@@ -19,7 +19,8 @@ Rows = list[dict[str, Any]]
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """The benchmark's own arguments."""
+    """The benchmark's arguments."""
+    add_arguments(parser, repeat=1)
     parser.add_argument("--items", type=int, default=8, help="news items about events, 5 questions each (default: 8)")
     parser.add_argument(
         "--separate",

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from bench.contest import Bed, Measure, apart, bed, in_turns, medians, report, write
+from bench.contest import Bed, Measure, add_arguments, apart, bed, in_turns, medians, report, write
 from engine import UserError
 from engine.inference.chat import Element
 from engine.models import catalogue
@@ -29,7 +29,8 @@ Result = dict[str, Any]
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """The benchmark's own arguments."""
+    """The benchmark's arguments."""
+    add_arguments(parser, repeat=3)
     parser.add_argument("--steps", type=int, default=18, help="optimizer steps, the first not timed (default: 18)")
     parser.add_argument("--batch-size", type=int, default=8, help="elements per step (default: %(default)s)")
     parser.add_argument("--pool", metavar="STORAGE/STUDY/pools/NAME", help="elements of this pool; default: the news")

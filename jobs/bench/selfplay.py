@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from bench.contest import Measure, apart, bed, in_turns, medians, report, write
+from bench.contest import Measure, add_arguments, apart, bed, in_turns, medians, report, write
 from bench.prompts import Work, generator, orders, prompts, sampling_params, written
 from engine import UserError
 from engine.cluster import session
@@ -26,7 +26,8 @@ Result = dict[str, float]
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """The benchmark's own arguments."""
+    """The benchmark's arguments."""
+    add_arguments(parser, repeat=2)
     parser.add_argument("--prompts", type=int, default=96, help="about so many (default: %(default)s)")
     parser.add_argument("--max-tokens", type=int, default=160, help="new tokens of a prompt (default: %(default)s)")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Results tables of a study that never ran, with known truths, for tests of what `analysis` makes of real ones."""
+"""Results tables of a study that never ran, with known truths, for the tests of `analysis`."""
 
 from typing import Any
 
@@ -16,23 +16,23 @@ def tables(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(trials, questions): accuracy rises with `over` on one curve for all sizes; prefix arms learn nothing."""
     rng = np.random.default_rng(seed)
-    liking = rng.normal(0, 0.7, (domains, items))  # an item's questions stand and fall together
+    ease = rng.normal(0, 0.7, (domains, items))  # answers to the questions of one item are correlated
     trials: list[dict[str, Any]] = []
     questions: list[dict[str, Any]] = []
     for trial in grid(domains, seeds):
-        of_items = liking[int(trial["domain"][-1])]
+        of_items = ease[int(trial["domain"][-1])]
         for moment in ("before", "after"):
             for condition in ("closed_book", "icl"):
                 rows = list(answers(trial, moment, condition, of_items, over, rng))
                 questions += rows
                 accuracy = float(np.mean([row["correct"] for row in rows]))
-                asked = {"moment": moment, "condition": condition, "accuracy": accuracy, "accuracy_general": None}
-                trials.append(trial | asked | {"n_items": items, "n_questions": 5 * items})
+                result = {"moment": moment, "condition": condition, "accuracy": accuracy, "accuracy_general": None}
+                trials.append(trial | result | {"n_items": items, "n_questions": 5 * items})
     about = ("trial", "domain", "protocol", "context_mode")
-    asked_of = {name: [row["about"][name] for row in questions] for name in about}
+    columns = {name: [row["about"][name] for row in questions] for name in about}
     table = pl.DataFrame([{k: v for k, v in row.items() if k != "about"} for row in questions])
     return pl.DataFrame(trials, schema_overrides={"accuracy_general": pl.Float64}), table.with_columns(
-        **{name: pl.Series(values) for name, values in asked_of.items()}
+        **{name: pl.Series(values) for name, values in columns.items()}
     )
 
 
@@ -75,15 +75,15 @@ def trial(size: str, domain: str, protocol: str, mode: str, budget: int, seed: i
     }
 
 
-def answers(trial: dict[str, Any], moment: str, condition: str, liking: Any, over: str, rng: Any) -> Any:
-    """Five questions an item."""
+def answers(trial: dict[str, Any], moment: str, condition: str, ease: Any, over: str, rng: Any) -> Any:
+    """Five questions per item."""
     unit = {"train_flops": 1e14, "train_tokens": 3e4}[over]
-    learned = 0.7 * np.log(trial[over] / unit) + GAIN[trial["protocol"]]
+    skill = 0.7 * np.log(trial[over] / unit) + GAIN[trial["protocol"]]
     if moment == "before" or trial["context_mode"] == "prefix":
-        learned = -3.0
-    level = 2.5 if condition == "icl" else learned
-    for i, liked in enumerate(liking):
-        p = CHANCE + (1 - CHANCE) * expit(level + liked)
+        skill = -3.0
+    level = 2.5 if condition == "icl" else skill
+    for i, item_ease in enumerate(ease):
+        p = CHANCE + (1 - CHANCE) * expit(level + item_ease)
         for q in range(5):
             yield {
                 "about": trial,

@@ -1,4 +1,4 @@
-"""What the documentation shows runs, and gives what it says."""
+"""The code in the documentation runs and prints what the documentation shows."""
 
 import doctest
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
-from common import terminal
+from cli import terminal
 from rich.table import Table
 
 from engine.cluster import machines

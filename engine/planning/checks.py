@@ -61,7 +61,7 @@ def name_trial(trial: Trial, number: int) -> str:
     """Its key; its place in the study if its settings have the wrong types for one."""
     try:
         return trial.key
-    except (TypeError, AttributeError):
+    except (TypeError, AttributeError, ValueError):
         return f"trial {number}"
 
 

@@ -7,6 +7,7 @@ import math
 import re
 import reprlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 from engine.inference.settings import LORA_RANKS, MAX_CONTEXT
@@ -35,6 +36,10 @@ def name() -> Rule:
 
 def text() -> Rule:
     return lambda value: isinstance(value, str) and bool(value.strip()), "a text"
+
+
+def path() -> Rule:
+    return lambda value: isinstance(value, str | Path) and bool(str(value).strip()), "the path of a file"
 
 
 def one_of(*names: str) -> Rule:
@@ -94,7 +99,7 @@ RULES: dict[type, dict[str, Rule]] = {
     Study: {
         "name": name(),
         "trials": (are_trials, "a tuple of Trials, at least one"),
-        "news": optional(text(), None),
+        "news": optional(path(), None),
         "n_items": optional(whole(1), None),
     },
     Trial: {

@@ -74,6 +74,8 @@ def protocol(
     def register(write: ScriptFunction) -> ScriptFunction:
         if not inspect.isfunction(write):
             raise UserError(f"protocol {name!r} is {type(write).__name__!r}; write it as a function: def {name}(...)")
+        if faults := find_arguments_faults(name, prompts, per_draw, distinct_by):
+            raise UserError("\n".join(f"{place_of(write)}: protocol {name!r}: {fault}" for fault in faults))
         other = PROTOCOLS.get(name)
         if other and not (other.write and is_same_function(other.write, write)):
             places = f"{place_of(other.write)} and {place_of(write)}"
@@ -84,6 +86,19 @@ def protocol(
         return write
 
     return register
+
+
+def find_arguments_faults(name: Any, prompts: Any, per_draw: Any, distinct_by: Any) -> list[str]:
+    """What is wrong with the arguments of `protocol`, one line per argument."""
+    are_texts = not isinstance(prompts, str) and isinstance(prompts, Sequence) and all(map(is_unicode, prompts))
+    is_count = isinstance(per_draw, int) and not isinstance(per_draw, bool) and 1 <= per_draw <= MAX_PROMPTS
+    checks = {
+        f"its name is {describe(name)}; use a text": is_unicode(name),
+        f"prompts is {describe(prompts)}; use a list of texts": are_texts,
+        f"per_draw is {describe(per_draw)}; use a whole number from 1 to {MAX_PROMPTS}": is_count,
+        f"distinct_by is {describe(distinct_by)}; use 'user' or 'assistant'": distinct_by in ("user", "assistant"),
+    }
+    return [fault for fault, is_right in checks.items() if not is_right]
 
 
 def find(name: str) -> Protocol:

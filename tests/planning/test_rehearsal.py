@@ -176,3 +176,19 @@ def test_a_file_may_be_loaded_again(tmp_path: Path) -> None:
 def test_only_a_function_is_a_protocol() -> None:
     with pytest.raises(UserError, match="write it as a function"):
         protocols.protocol("own", prompts=[])(type("Own", (), {}))
+
+
+def test_what_a_protocol_is_declared_with_is_checked_at_once() -> None:
+    def own(news: str, draw: int) -> protocols.Script:
+        yield [news]
+        return protocols.Draft()
+
+    with pytest.raises(UserError) as refused:
+        protocols.protocol("own", prompts="Say.", per_draw=0, distinct_by="text")(own)  # type: ignore[arg-type]
+    place = f"{__file__}:{own.__code__.co_firstlineno}: protocol 'own': "
+    assert str(refused.value).splitlines() == [
+        f"{place}prompts is 'Say.'; use a list of texts",
+        f"{place}per_draw is 0; use a whole number from 1 to {protocols.MAX_PROMPTS}",
+        f"{place}distinct_by is 'text'; use 'user' or 'assistant'",
+    ]
+    assert "own" not in protocols.PROTOCOLS

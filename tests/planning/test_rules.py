@@ -102,6 +102,11 @@ def test_the_ends_of_all_ranges_are_allowed(change: dict[str, Any], tmp_path: Pa
     assert plan.plan(study_of(replace(TRIAL, **change)), Ledger(Store(str(tmp_path))), CPU)
 
 
+def test_the_news_may_be_a_path(tmp_path: Path, news_file: Path) -> None:
+    study = replace(study_of(TRIAL), news=news_file)  # type: ignore[arg-type]
+    assert plan.plan(study, Ledger(Store(str(tmp_path / "runs"))), CPU)
+
+
 def test_all_faults_of_all_trials_come_at_once(tmp_path: Path) -> None:
     training = Training(schedule="linear", epochs=1.5, learning_rate=math.nan)  # type: ignore[arg-type]
     first = replace(TRIAL, training=training, budget=0, protocol="osmosis")

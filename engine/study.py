@@ -6,7 +6,7 @@ Where a trial runs (paths, workers, GPUs, ZeRO stage) is not part of it: that is
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from typing import Any, Literal
@@ -14,6 +14,8 @@ from typing import Any, Literal
 from engine import UserError
 
 Precision = Literal["float32", "bfloat16"]
+Method = Literal["lora", "full"]
+Schedule = Literal["cosine", "constant"]
 # What stands in front of a replay element in training: nothing; the news, without loss on it; the news, with loss.
 ContextMode = Literal["none", "prefix", "prefix_loss"]
 CONTEXT_MODES: tuple[ContextMode, ...] = ("none", "prefix", "prefix_loss")
@@ -54,11 +56,11 @@ class Training:
     the highest rate of the schedule. `method` "lora" trains adapters on all linear layers.
     """
 
-    method: Literal["lora", "full"] = "lora"
+    method: Method = "lora"
     lora_rank: int = 16
     lora_alpha: int = 32
     learning_rate: float = 1e-3
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Schedule = "cosine"
     warmup: float = 0.1
     epochs: int = 8
     batch_size: int = 8
@@ -166,7 +168,14 @@ def grid(
     seeds: Sequence[int] = (0,),
     **same: Any,
 ) -> tuple[Trial, ...]:
-    """All combinations as trials; `same` are the fields that all of them share."""
+    """All combinations as trials; `same` are the fields that all of them share.
+
+    Raises UserError if an axis is one value: a text would be taken for the list of its letters.
+    """
+    given: dict[str, Any] = {"trainees": trainees, "domains": domains, "protocols": protocols}
+    given |= {"context_modes": context_modes, "budgets": budgets, "seeds": seeds}
+    if single := {name: v for name, v in given.items() if isinstance(v, str) or not isinstance(v, Iterable)}:
+        raise UserError("\n".join(f"{name} is {value!r}; write a list: [{value!r}]" for name, value in single.items()))
     axes = product(trainees, domains, protocols, context_modes, budgets, seeds)
     return tuple(
         Trial(trainee=t, domain=d, protocol=p, context_mode=c, budget=b, seed=s, **same) for t, d, p, c, b, s in axes
@@ -182,11 +191,10 @@ def narrow(study: Study, **allowed: Sequence[Any] | None) -> Study:
     for name, values in allowed.items():
         if values is None:
             continue
-        present = sorted({getattr(t, name) for t in study.trials})
+        present = [getattr(t, name) for t in study.trials]  # as it was written: types are checked with the plan
         if unknown := [v for v in values if v not in present]:
-            raise UserError(
-                f"study {study.name!r} has no {name} {unknown[0]!r}; it has: {', '.join(map(str, present))}"
-            )
+            known = ", ".join(dict.fromkeys(map(str, present)))
+            raise UserError(f"study {study.name!r} has no {name} {unknown[0]!r}; it has: {known}")
         trials = tuple(t for t in trials if getattr(t, name) in values)
     if not trials:
         raise UserError(f"nothing of study {study.name!r} is left after narrowing")

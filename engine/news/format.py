@@ -1,13 +1,15 @@
 """The file format of news: the fields of each line, and a check that reports every fault with its file and line."""
 
+import itertools
 import json
+import os
 import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from engine import UserError
 
@@ -18,6 +20,8 @@ DOMAINS = ("mathematics", "coding", "discoveries", "leaderboards", "events")
 KINDS = ("recall", "apply", "combine", "exclude")
 
 NewsPath = str | Path | None  # None: the shipped news
+# A file is read whole, and an item is short: whatever is larger is not news, and would take the machine's memory.
+MAX_LINE_BYTES, MAX_FILE_BYTES = 1_000_000, 256_000_000
 
 _ITEM_FIELDS = {"id": str, "domain": str, "text": str, "questions": list}
 _ITEM_EXTRAS = {"statements": list, "task": dict}
@@ -67,13 +71,49 @@ def _locate(path: NewsPath) -> Traversable:
 
 def _read_text(source: Traversable) -> str:
     try:
-        return source.read_bytes().decode("utf-8-sig")  # some editors put a byte order mark first
+        return _read_bytes(source).decode("utf-8-sig")  # some editors put a byte order mark first
     except OSError as error:
         raise NewsError(f"{source}:1: cannot be read: {error.strerror}; check the path") from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         byte = f"{error.object[error.start]:#x}"
         raise NewsError(f"{source}:{line}: not UTF-8: byte {byte}; save the file as UTF-8") from error
+
+
+def _read_bytes(source: Traversable) -> bytes:
+    """The whole file, read line by line and no further than its limits. Raises NewsError with all lines too long."""
+    lines: list[bytes] = []
+    faults: list[str] = []
+    size = 0
+    with source.open("rb") as file:
+        for number in itertools.count(1):
+            line = file.readline(MAX_LINE_BYTES + 1)
+            size += len(line)
+            if size > MAX_FILE_BYTES:
+                n_bytes = max(size, os.fstat(file.fileno()).st_size)
+                remedy = f"at most {MAX_FILE_BYTES} are read: split it"
+                raise NewsError("\n".join([*faults, f"{source}:{number}: the file has {n_bytes} bytes; {remedy}"]))
+            if not line:
+                break
+            if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
+                size += (skipped := _skip_line(file))
+                length = len(line) + skipped
+                faults.append(f"{source}:{number}: the line has {length} bytes; shorten it to {MAX_LINE_BYTES}")
+            else:
+                lines.append(line)
+    if faults:
+        raise NewsError("\n".join(faults))
+    return b"".join(lines)
+
+
+def _skip_line(file: IO[bytes]) -> int:
+    """Goes to the end of a line; gives its bytes on the way, none of which are kept. A device may have no end."""
+    size = 0
+    while size < MAX_FILE_BYTES and (part := file.readline(MAX_LINE_BYTES)):
+        size += len(part)
+        if part.endswith(b"\n"):
+            break
+    return size
 
 
 def _parse_lines(text: str) -> tuple[dict[int, dict[str, Any]], list[_Fault]]:

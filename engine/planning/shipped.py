@@ -14,6 +14,7 @@ from pathlib import Path
 
 from engine import UserError
 from engine.news.items import DOMAINS
+from engine.planning import checks
 from engine.study import Sampling, Study, Training, grid
 
 PROTOCOLS = ("naive", "paraphrase", "implication", "self_qa")
@@ -89,4 +90,5 @@ def own(file: str, function: str) -> Study:
     study = getattr(module, function, lambda: None)()
     if not isinstance(study, Study):
         raise UserError(f"{file}: {function!r} is not a function that returns a Study")
+    checks.refuse_unreadable(study)
     return replace(study, news=study.news and str((path.parent / study.news).resolve()))

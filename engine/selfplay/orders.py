@@ -41,13 +41,17 @@ class Order:
 
 @dataclass(kw_only=True, slots=True)
 class OpenOrder:
-    """An order in work: its finished draws, how many draws run, and which numbers come next."""
+    """An order in work: its finished draws, how many draws run, and which numbers come next.
+
+    `fault`: what its protocol's script did wrong; no draw is started after it.
+    """
 
     order: Order
     draws: list[Draw]
     running: int = 0
     next_number: int = 0
     holes: list[int] = field(default_factory=list)
+    fault: str = ""
 
 
 def n_more_draws(kept: int, n_draws: int, wanted: int, per_draw: int) -> int:
@@ -69,7 +73,7 @@ def open_order(order: Order, draws: list[Draw]) -> OpenOrder:
 
 def next_numbers(job: OpenOrder) -> list[int]:
     """Numbers of the draws to start now: holes left by a killed run, else a new wave once the last one has finished."""
-    if job.running:
+    if job.running or job.fault:
         return []
     if job.holes:
         numbers, job.holes = job.holes, []

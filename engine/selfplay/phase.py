@@ -26,6 +26,7 @@ from engine.study import slug
 
 MAX_ITEMS = 512  # items × protocols in work at once in one actor
 Pools = dict[str, list[Planned]]  # by the pool's name, the trials that learn from it
+Faults = dict[tuple[str, str], str]  # by pool and item, what the protocol's script did wrong
 
 
 def run(planned: Sequence[Planned], ledger: Ledger) -> list[Failure]:
@@ -39,12 +40,13 @@ def run(planned: Sequence[Planned], ledger: Ledger) -> list[Failure]:
     for name, users in pools.items():
         ledger.claim_pool(name, users[0].identity["pool"])
     short = {name: users for name, users in pools.items() if missing_items(name, users, ledger)}
+    faults: Faults = {}
     for generator, orders in by_generator(short, ledger):
         with progress.shown(f"self-play by {slug(generator.name)}", len(orders)):
-            write(generator, orders, ledger, most_engines(generator))
+            faults |= write(generator, orders, ledger, most_engines(generator))
     for name, users in short.items():
         keep_elements(name, users, ledger)
-    return [failure for name, users in short.items() for failure in failures(name, users, ledger)]
+    return [failure for name, users in short.items() for failure in failures(name, users, ledger, faults)]
 
 
 def missing_items(name: str, users: Sequence[Planned], ledger: Ledger) -> list[NewsItem]:
@@ -105,13 +107,15 @@ def keep_elements(name: str, users: Sequence[Planned], ledger: Ledger) -> None:
     ledger.put_elements(name, table)
 
 
-def failures(name: str, users: Sequence[Planned], ledger: Ledger) -> Iterable[Failure]:
-    """The trials whose budget a pool does not reach, each with what was written about the first such item."""
+def failures(name: str, users: Sequence[Planned], ledger: Ledger, faults: Faults) -> Iterable[Failure]:
+    """The trials whose budget a pool does not reach: what the script did wrong, or what was written, on one item."""
     elements, protocol = ledger.elements(name), protocols.find(users[0].trial.protocol)
     for p in users:
-        for item in pool.items_short_of(elements, p.items, p.trial.budget)[:1]:
-            draws = pool.read_draws(ledger, name).get(item.id, [])
-            why = pool.why_too_small(draws, protocol, item.id, p.trial.budget)
+        short = [item.id for item in pool.items_short_of(elements, p.items, p.trial.budget)]
+        for item in sorted(short, key=lambda i: (name, i) not in faults)[:1]:
+            draws = pool.read_draws(ledger, name).get(item, [])
+            fault = faults.get((name, item))
+            why = fault or pool.why_too_small(draws, protocol, item, p.trial.budget)
             yield Failure(key=p.trial.key, phase="self-play", reason=why)
 
 
@@ -130,8 +134,8 @@ class Writer:
         return self.write(batch)
 
 
-def write(generator: Generator, orders: Sequence[Order], ledger: Ledger, most: int) -> None:
-    """Fulfils a generator's orders on at most `most` engines.
+def write(generator: Generator, orders: Sequence[Order], ledger: Ledger, most: int) -> Faults:
+    """Fulfils a generator's orders on at most `most` engines; gives what their scripts did wrong.
 
     `ray.data.llm` takes as long for one stage, but starts one engine per stage, so that `self_qa` would hold two, and
     does not start on two CPUs with its own tokenising stages (`python jobs/bench selfplay --against ray-data-llm`).
@@ -153,7 +157,8 @@ def write(generator: Generator, orders: Sequence[Order], ledger: Ledger, most: i
     )
     # A batch is hundreds of orders and may take hours; Ray Data takes half an hour of it for a standstill.
     written.context.execution_no_progress_timeout_s = -1
-    written.materialize()
+    rows = written.take_all()
+    return {(row["pool"], row["item"]): row["fault"] for row in rows if row["fault"]}
 
 
 def ship_own_protocols(orders: Sequence[Order]) -> None:

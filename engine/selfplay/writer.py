@@ -7,6 +7,7 @@ whoever is killed, only the missing draws are generated.
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,10 +20,11 @@ from engine.inference.vllm_engine import Request
 from engine.models import catalogue, weights
 from engine.monitor import progress
 from engine.selfplay import pool as pools
+from engine.selfplay import protocols
 from engine.selfplay.orders import Generator, OpenOrder, Order, next_numbers, open_order, sampling_seed
 from engine.selfplay.parsing import CUT_OFF
 from engine.selfplay.pool import Draw
-from engine.selfplay.protocols import Draft, Script
+from engine.selfplay.protocols import Draft, Script, ScriptError, is_blank
 from engine.storage.ledger import Ledger
 
 SHARD_DRAWS, SHARD_SECONDS = 32, 10.0  # a shard is written after so many draws or seconds, whichever comes first
@@ -52,7 +54,7 @@ class Writer:
         self.tokenizer = self.llm.get_tokenizer()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Fulfils the orders of a batch (column `order`, pickled); gives back their pools and items."""
+        """Fulfils the orders of a batch (column `order`, pickled); gives back their pools, items and faults."""
         orders: list[Order] = [ray.cloudpickle.loads(order) for order in batch["order"]]
         finished: list[tuple[str, Draw]] = []
         written = time.monotonic()
@@ -66,7 +68,11 @@ class Writer:
                 self.save(finished)
                 written = time.monotonic()
         self.save(finished)
-        return {"pool": [o.pool for o in orders], "item": [o.item.id for o in orders]}
+        return {
+            "pool": [job.order.pool for job in jobs],
+            "item": [job.order.item.id for job in jobs],
+            "fault": [job.fault for job in jobs],
+        }
 
     def with_draws(self, orders: Sequence[Order]) -> Iterator[tuple[Order, list[Draw]]]:
         """Each order with the draws that its pool has already."""
@@ -86,17 +92,46 @@ class Writer:
             progress.report(done=1, running=-1)
         job.running += len(numbers)
         for number in numbers:
-            assert job.order.protocol.write
-            writing = Writing(open=job, number=number, script=job.order.protocol.write(job.order.item.text, number))
-            yield from self.ask(writing, next(writing.script))
+            yield from self.begin(job, number, finished)
 
-    def ask(self, writing: Writing, prompts: list[str]) -> Iterator[Request]:
-        """Requests for the prompts that a script waits for."""
+    def begin(self, job: OpenOrder, number: int, finished: list[tuple[str, Draw]]) -> Iterable[Request]:
+        """Requests of the first stage of one draw, unless another draw has ended its order."""
+        if job.fault:
+            return self.end(job, job.fault, finished)
+        try:
+            script = protocols.open_script(job.order.protocol, job.order.item.text, number)
+        except ScriptError as error:
+            return self.end(job, f"item {job.order.item.id!r}: {error}", finished)
+        return self.step(Writing(open=job, number=number, script=script), None, finished)
+
+    def step(self, writing: Writing, answers: list[str] | None, finished: list[tuple[str, Draw]]) -> Iterable[Request]:
+        """Gives a script its answers: what it asks next, or what its order needs next if it has ended."""
+        job = writing.open
+        try:
+            step = protocols.advance(job.order.protocol, writing.script, writing.stage, answers)
+            return self.close(writing, step, finished) if isinstance(step, Draft) else self.ask(writing, step)
+        except ScriptError as error:
+            return self.end(job, f"item {job.order.item.id!r}: {error}", finished)
+
+    def end(self, job: OpenOrder, fault: str, finished: list[tuple[str, Draw]]) -> Iterable[Request]:
+        """Ends an order by what its script did wrong in one draw. Draws that run already are finished and kept."""
+        job.fault = job.fault or fault
+        job.running -= 1
+        return self.more(job, finished)
+
+    def ask(self, writing: Writing, prompts: Sequence[str]) -> list[Request]:
+        """Requests for the prompts that a script waits for. Raises ScriptError for one that leaves no room."""
         writing.answers = [None] * len(prompts)
-        for place, prompt in enumerate(prompts):
-            ids = chat.prompt_ids(self.tokenizer, prompt)
-            writing.prompt_tokens += len(ids)
-            yield Request(tag=(writing, place), ids=ids, params=self.params(writing, place))
+        tokens = [chat.prompt_ids(self.tokenizer, prompt) for prompt in prompts]
+        most, longest = self.generator.max_context - 1, max(map(len, tokens))
+        if longest > most:
+            what = f"yields a prompt of {longest} tokens; {self.generator.name} takes at most {most}"
+            raise protocols.script_error(writing.open.order.protocol, what, protocols.current_line(writing.script))
+        writing.prompt_tokens += sum(map(len, tokens))
+        return [
+            Request(tag=(writing, place), ids=ids, params=self.params(writing, place))
+            for place, ids in enumerate(tokens)
+        ]
 
     def params(self, writing: Writing, place: int) -> SamplingParams:
         """vLLM's sampling parameters for one prompt, with its own seed."""
@@ -116,14 +151,12 @@ class Writer:
         answers = [a for a in writing.answers if a is not None]
         writing.completions += answers
         writing.stage += 1
-        try:
-            return self.ask(writing, writing.script.send(answers))
-        except StopIteration as end:
-            return self.close(writing, end.value, finished)
+        return self.step(writing, answers, finished)
 
     def close(self, writing: Writing, draft: Draft, finished: list[tuple[str, Draw]]) -> Iterable[Request]:
-        """Files a finished draw."""
+        """Files a finished draw, without the elements that have no text."""
         job = writing.open
+        draft = drop_blank(draft)
         draw = Draw(
             item=job.order.item.id,
             number=writing.number,
@@ -142,6 +175,14 @@ class Writer:
         for name in {pool for pool, _ in finished}:
             self.ledger.add_draws(name, pools.draws_table([draw for pool, draw in finished if pool == name]))
         finished.clear()
+
+
+def drop_blank(draft: Draft) -> Draft:
+    """The draft, its elements without text counted as dropped: any model writes nothing now and then."""
+    kept = [element for element in draft.elements if not is_blank(element)]
+    if len(kept) < len(draft.elements):
+        draft = Draft(elements=kept, dropped=draft.dropped + Counter({"no text": len(draft.elements) - len(kept)}))
+    return draft
 
 
 def text_of(output: Any) -> str:

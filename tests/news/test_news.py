@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.news import format
 from engine.news.items import DOMAINS, NewsError, NewsItem, Question, check_length, load_news
 
 
@@ -281,3 +283,46 @@ def write_line(news: NewsItem) -> str:
 def test_valid_items_load_as_they_were_written(tmp_path: Path, items: list[NewsItem]) -> None:
     path = write(tmp_path / "my.jsonl", *map(write_line, items))
     assert load_news(path) == items
+
+
+# ---- sizes -----------------------------------------------------------------------------------------------------------
+
+
+def test_lines_longer_than_the_limit_are_refused_with_their_size(tmp_path: Path) -> None:
+    long, longer = item(text="x" * 1_000_000), "y" * 2_500_000
+    path = write(tmp_path / "my.jsonl", item(), long, item(id="b"), longer, item(id="c"))
+    size = len(json.dumps(long)) + 1
+    assert read_faults(path) == [
+        f"{path}:2: the line has {size} bytes; shorten it to 1000000",
+        f"{path}:4: the line has 2500001 bytes; shorten it to 1000000",
+    ]
+
+
+def test_a_line_as_long_as_the_limit_is_read(tmp_path: Path) -> None:
+    record = item(text="x" * (1_000_000 - len(json.dumps(item(text="")))))
+    assert len(json.dumps(record)) == 1_000_000
+    assert len(load_news(write(tmp_path / "my.jsonl", record, item(id="b")))) == 2
+
+
+def test_a_huge_line_is_refused_in_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "my.jsonl"
+    with path.open("wb") as file:
+        file.truncate(200_000_000)
+    tracemalloc.start()
+    faults = read_faults(path)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert faults == [f"{path}:1: the line has 200000000 bytes; shorten it to 1000000"]
+    assert most < 10_000_000
+
+
+def test_a_huge_file_is_refused_with_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(format, "MAX_FILE_BYTES", 1000)
+    path = write(tmp_path / "my.jsonl", *(item(id=f"a-{n}") for n in range(20)))
+    [fault] = read_faults(path)
+    number = 1000 // (len(json.dumps(item(id="a-1"))) + 1) + 1
+    assert fault == f"{path}:{number}: the file has {path.stat().st_size} bytes; at most 1000 are read: split it"
+
+
+def test_a_device_without_end_is_refused() -> None:
+    assert "/dev/zero:1: the line has 257000001 bytes" in read_faults(Path("/dev/zero"))[0]

@@ -1,4 +1,4 @@
-"""Fits scaling laws to a table.
+r"""Fits scaling laws to a table.
 
 examples:
   python jobs/fit.py runs.csv --law additive --x N=params --x D=tokens --y loss --bootstrap 1000 --out fit.json

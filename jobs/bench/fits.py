@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from analysis.errors import FitError
 from analysis.fits import examples, uncertainty
 from analysis.fits.fit import Fit, fit_points
 from analysis.fits.problem import Points
@@ -97,7 +98,9 @@ def write_line(one: Recovery) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measures, prints, writes."""
+    """Measures, prints, writes. Raises FitError on unknown laws, and on no draws at all."""
+    if args.draws < 1:
+        raise FitError(f"--draws {args.draws}: at least 1")
     for name in args.laws:
         form.find(name)
     print("law                        no noise    coverage   at optimum ms per fit ms per bootstrap")

@@ -28,6 +28,7 @@ def test_a_law_is_measured_and_written(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("--laws", "powre"), "unknown law 'powre'; known: additive, "),
+        (("--draws", "0"), "--draws 0: at least 1"),
         (("--out", "/nowhere/fits.json"), "--out /nowhere/fits.json: there is no folder /nowhere; make it first"),
     ],
 )

@@ -21,14 +21,13 @@ RunPhase = Callable[[Sequence[Planned], Ledger], list[Failure]]
 
 
 def run(planned: Sequence[Planned], ledger: Ledger) -> list[Failure]:
-    """Brings all planned trials to their results; gives those that failed. Ray has to be running."""
+    """Brings all planned trials to their results; gives those that failed or cannot be read. Ray has to be running."""
     prepare(planned, ledger)
     failures: list[Failure] = []
     for run_phase in (self_play, fine_tune, evaluate):
         failed = {f.key for f in failures}
         failures += run_phase([p for p in planned if p.trial.key not in failed], ledger)
-    results.collect(ledger)
-    return failures
+    return failures + results.collect(ledger)
 
 
 def prepare(planned: Sequence[Planned], ledger: Ledger) -> None:

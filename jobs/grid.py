@@ -60,7 +60,8 @@ def show_results(ledger: Ledger) -> None:
     from analysis.study.summary import result_table  # imports the fits, which a plan does without
 
     if ledger.has_results():
-        terminal().print(result_table(ledger.results()))
+        trials, _ = ledger.results()
+        terminal().print(result_table(trials))
         print(f"Results: {ledger.results_address()}")
 
 

@@ -10,6 +10,7 @@ trials/KEY/trial.json                      first: settings and fingerprint
 before/NAME/questions.parquet before.json  what an untrained model answered
 results/trials.parquet questions.parquet report.html
 tune/                                      Ray Tune's own, while it runs
+lock*.json                                 who runs the study now, see `engine.storage.lock`
 
 A folder below `trials` is a trial if its `trial.json` is there and names it; all else is the user's own. What cannot be
 read is refused by a RecordError, which names the file and says what to remove so that it is made again.
@@ -17,7 +18,7 @@ read is refused by a RecordError, which names the file and says what to remove s
 
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ from typing import Any, TypeVar
 import polars as pl
 
 from engine import UserError
+from engine.storage import lock
 from engine.storage.fingerprint import Identity, differences, fingerprint
 from engine.storage.records import (
     Begun,
@@ -76,6 +78,12 @@ class Ledger:
     """Typed reads and writes of the files of one study."""
 
     store: Store
+
+    # ---- the study ---------------------------------------------------------------------------------------------------
+
+    def lock(self) -> AbstractContextManager[None]:
+        """The study for this process alone. Raises UserError if another one that is alive has it."""
+        return lock.hold(self.store)
 
     # ---- a trial -----------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,8 @@ The rooms, in the order in which data flows: `news`, `study.py`, `planning`, `se
 """
 
 import os
+import sys
+import tempfile
 
 
 class UserError(Exception):
@@ -26,9 +28,21 @@ RAY_DEFAULTS = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the job, not only what Tune is doing
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "PYTHONWARNINGS": "ignore",
 }
 for _name, _value in RAY_DEFAULTS.items():
     os.environ.setdefault(_name, _value)
+
+# Only this user can enter the folder. `engine.cluster.loopback` makes both for as long as a local Ray runs.
+PRIVATE_FOLDER = os.path.join(tempfile.gettempdir(), f"engram-{os.getuid()}")
+TOKEN_FILE = os.path.join(PRIVATE_FOLDER, f"token-{os.getpid()}")
+# A driver without a cluster starts a Ray of its own, closed to everybody else: it listens on loopback only (the switch
+# that Ray has for macOS and Windows) and asks for a token. Workers, which import Ray first, keep what they were given.
+STARTS_OWN_RAY = "RAY_ADDRESS" not in os.environ and "ray" not in sys.modules
+if STARTS_OWN_RAY:
+    os.environ.pop("RAY_AUTH_TOKEN", None)
+    os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": TOKEN_FILE}

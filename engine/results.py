@@ -1,6 +1,6 @@
 """The results tables, collected from the trials' files: what `analysis` reads.
 
-`results/trials.parquet`, one row per trial, condition and moment:
+`results/trials.parquet`, one row per trial, condition and moment; what was not asked is null:
     study, trial, domain, protocol, context_mode, trainee, generator, method, label, seed, pool_seed, precision
     condition             closed_book | icl
     moment                before | after fine-tuning

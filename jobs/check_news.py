@@ -1,5 +1,5 @@
-"""Checks news by measurement: can its questions be answered without the news, with it, or by rules that understand
-nothing?
+"""Checks the questions of a news file. Can models answer them without the news, with the news, or from the options
+alone? Can simple rules such as “choose the longest option” find the answer?
 
 examples:
   python jobs/check_news.py my.jsonl
@@ -28,32 +28,38 @@ from engine.storage.store import Store
 FORMS = ("choice", "statement", "task")
 
 
-def arguments() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("news", nargs="?", help="JSON Lines file (default: the shipped news)")
     parser.add_argument(
-        "--models", nargs="*", default=["smollm2-135m"], metavar="NAME", help="ask these (default: smollm2-135m)"
+        "--models",
+        nargs="*",
+        default=["smollm2-135m"],
+        metavar="NAME",
+        help="models to ask; without a name, only the wording is checked (default: smollm2-135m)",
     )
-    parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS, help="ask in these (default: all)")
-    parser.add_argument("--domains", nargs="+", metavar="NAME", help="only these domains")
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS, help="forms of questions (default: all)")
+    parser.add_argument("--domains", nargs="+", metavar="NAME", help="check only these domains (default: all)")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="default: %(default)s")
     parser.add_argument("--device", choices=["cpu", "gpu"], help="default: gpu if this machine has one")
-    parser.add_argument("--storage", default="runs/check_news", help="keeps answers there (default: %(default)s)")
-    parser.add_argument("--out", metavar="FILE", help="write the report there too, as Markdown")
+    parser.add_argument("--storage", default="runs/check_news", help="folder for answers (default: %(default)s)")
+    parser.add_argument("--out", metavar="FILE", help="also write the report to this file, as Markdown")
     return parser.parse_args()
 
 
 def main() -> int:
-    args = arguments()
+    args = parse_arguments()
     check_out(args.out)
-    items = [i for i in load_news(args.news) if not args.domains or i.domain in args.domains]
+    news = load_news(args.news)
+    items = [i for i in news if not args.domains or i.domain in args.domains]
     if not items:
-        raise UserError(f"no news of the domains {', '.join(args.domains)}")
+        domains = sorted({i.domain for i in news})
+        raise UserError(f"no news in the domains {', '.join(args.domains)}; use {', '.join(domains)}")
     for name in args.models:
         catalogue.find(name)
-    rules = pl.DataFrame(wording.rule_rows(items))
+    rules = pl.DataFrame(wording.score_rules(items))
     rows = ask_models(args, items) if args.models else None
-    text = report(items, rules, rows)
+    text = format_report(items, rules, rows)
     print(text)
     if args.out:
         Path(args.out).write_text(text + "\n", encoding="utf-8")
@@ -61,47 +67,50 @@ def main() -> int:
 
 
 def ask_models(args: argparse.Namespace, items: Sequence[NewsItem]) -> pl.DataFrame:
-    """The rows of all models, with the columns that `news_quality` reads."""
+    """Gives the rows of all models, with the columns that `news_quality` reads."""
     store, machine = Store(args.storage), machines.this_machine(args.device)
     with session.running():
-        found = [
+        tables = [
             untrained.measure(name, items, args.forms, args.precision, store, machine).with_columns(
                 model=pl.lit(name), params=pl.lit(n_params(catalogue.find(name).architecture))
             )
             for name in args.models
         ]
     domain = {i.id: i.domain for i in items}
-    return pl.concat(found).with_columns(
+    return pl.concat(tables).with_columns(
         n_options=pl.col("option_logprobs").list.len().fill_null(0),
         domain=pl.col("item").replace_strict(domain),
     )
 
 
-def report(items: Sequence[NewsItem], rules: pl.DataFrame, rows: pl.DataFrame | None) -> str:
-    """All tables and verdicts as Markdown."""
-    found = news_quality.shares(rows) if rows is not None else None
-    verdicts = list(news_quality.rule_verdicts(rules) if found is None else news_quality.verdicts(found, rules))
+def format_report(items: Sequence[NewsItem], rules: pl.DataFrame, rows: pl.DataFrame | None) -> str:
+    """Gives all tables and checks as Markdown. `rows` is None if no model was asked."""
     parts = [f"{len(items)} items, {sum(len(i.questions) for i in items)} questions\n"]
-    if found is not None and rows is not None:
-        parts += ["Right, in percent [95 % interval]\n", news_quality.markdown(news_quality.accuracy_table(found)), ""]
-        parts += ["Fewer than half right with the news in context, by the largest model\n"]
+    verdicts = news_quality.rule_verdicts(rules)
+    if rows is not None:
+        shares = news_quality.shares(rows)
+        verdicts = news_quality.verdicts(shares, rules)
+        parts += ["Correct answers per model, in percent [95 % interval]\n"]
+        parts += [news_quality.markdown(news_quality.accuracy_table(shares)), ""]
+        parts += ["Items with fewer than half of the answers correct, largest model with the news in context\n"]
         parts += [news_quality.markdown(news_quality.failed_in_context(rows)), ""]
-    parts += ["Right by rules that understand nothing, in percent\n"]
-    parts += [news_quality.markdown(news_quality.rule_table(rules)), "", nearest(items), ""]
-    parts += [f"- {'holds' if v.holds else 'DOES NOT HOLD'}: {v.check}: {v.detail}" for v in verdicts]
+    parts += ["Correct answers per simple rule, in percent\n"]
+    parts += [news_quality.markdown(news_quality.rule_table(rules)), "", format_similar_pairs(items), ""]
+    parts += ["Checks: without the news, models and simple rules have to be at chance\n"]
+    parts += [f"- {'passed' if v.holds else 'FAILED'}: {v.check}: {v.detail}" for v in verdicts]
     return "\n".join(parts)
 
 
-def nearest(items: Sequence[NewsItem]) -> str:
-    """The pairs of items, and of questions of different items, that are most alike."""
+def format_similar_pairs(items: Sequence[NewsItem]) -> str:
+    """Gives one line with the most similar items, and one with the most similar questions about different items."""
     questions = {q.id: " ".join((q.text, *q.options)) for i in items for q in i.questions}
-    alike = {
-        "items": wording.nearest_pairs({i.id: i.text for i in items}),
-        "questions of different items": wording.nearest_pairs(questions),
+    pairs = {
+        "items": wording.find_similar_pairs({i.id: i.text for i in items}),
+        "questions about different items": wording.find_similar_pairs(questions),
     }
     return "\n".join(
-        f"Most alike of the {what} (of 100): " + ", ".join(f"{a} and {b} {x:.0f}" for x, a, b in pairs)
-        for what, pairs in alike.items()
+        f"Most similar {what} (similarity from 0 to 100): " + ", ".join(f"{a} and {b} {x:.0f}" for x, a, b in best)
+        for what, best in pairs.items()
     )
 
 

@@ -1,6 +1,9 @@
 """What the jobs share: the arguments and the plan of a study, checks of output files, how errors end a job."""
 
 import argparse
+import os
+import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +19,8 @@ from engine.storage.ledger import Ledger
 from engine.storage.records import Failure, Planned
 from engine.storage.store import Store
 from engine.study import narrow
+
+INTERRUPTED = 128 + signal.SIGINT  # exit status, by the convention of shells
 
 
 def study_parser(doc: str | None) -> argparse.ArgumentParser:
@@ -94,13 +99,27 @@ def check_out(path: str | None) -> None:
 
 
 def exit_status(job: Callable[[], int], *more_errors: type[Exception]) -> int:
-    """Runs the job. What its user can fix (`more_errors` too) is printed in plain words, with status 2."""
+    """Runs the job. What its user can fix (`more_errors` too) is printed in plain words, with status 2.
+
+    Ctrl-C ends the job with status 130, and says what to do; a second one ends it at once.
+    """
     errors: tuple[type[Exception], ...] = (UserError, *more_errors)
+    signal.signal(signal.SIGINT, interrupt)
     try:
         return job()
     except errors as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nInterrupted. Everything that was finished is kept; nothing is marked as failed.", file=sys.stderr)
+        print(f"To continue, run it again: {shlex.join(['python', *sys.argv])}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def interrupt(*_: object) -> None:
+    """The first Ctrl-C lets everything end that has been started; the next one does not wait for it."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    raise KeyboardInterrupt
 
 
 def terminal() -> Console:

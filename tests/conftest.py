@@ -1,15 +1,12 @@
 """What the tests share: a tiny Qwen2 with a real tokenizer, two news items, a Ray cluster."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from engine.cluster.machines import Machine, ServingPlacement
-
-os.environ["RAY_AUTH_MODE"] = "disabled"
 
 CPU = Machine(device="cpu", n_cpus=2, n_gpus=0, device_gib=24)
 SERVING = ServingPlacement(device="cpu", threads=2, tensor_parallel=1, fits=True)

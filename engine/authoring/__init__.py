@@ -1,2 +1,1 @@
-"""For people who write news: drafts of questions, and whether questions need the news and can be
-answered with it."""
+"""For people who write news: drafts questions, and checks that questions need the news and can be answered with it."""

@@ -1,8 +1,8 @@
-"""Drafts of multiple-choice questions for news that has none, written by a model, to be checked by a person.
+"""Drafts multiple-choice questions for news items that have none. A model writes them, and a person has to check them.
 
-    python jobs/write_questions.py my.jsonl --model qwen2.5-coder-1.5b
+    python jobs/write_questions.py my.jsonl --out my-drafts.jsonl --model qwen2.5-coder-1.5b
 
-A draft is marked as one in the file, and a study that would ask it is refused.
+Each draft has `"draft": true` in the file, and a study with drafts is refused.
 """
 
 import re
@@ -30,50 +30,52 @@ _QUESTION = re.compile(r"^\W*(?:question)?\s*\d*\s*[:.)]\W*(?P<text>[^\n]*\?)\W*
 _OPTION = re.compile(r"^\W*(?P<letter>[A-D])\s*[).:][\s*]*(?P<text>\S[^\n]*)$", re.MULTILINE)
 _ANSWER = re.compile(r"^\W*(?:right |correct )?answer\W*(?P<letter>(?-i:[A-D]))\b", re.IGNORECASE | re.MULTILINE)
 
-Question = dict[str, Any]  # as it stands in a news file
-Drafts = tuple[dict[str, list[Question]], Counter[str]]
+QuestionRecord = dict[str, Any]  # a question as a news file has it
+Drafts = tuple[dict[str, list[QuestionRecord]], Counter[str]]  # drafts by the item's id; dropped questions per reason
 
 
-def parse(text: str, news: str) -> tuple[list[Question], Counter[str]]:
-    """The questions of a completion about some news, and how many were dropped for which reason."""
-    kept: list[Question] = []
+def parse_questions(text: str, news: str) -> tuple[list[QuestionRecord], Counter[str]]:
+    """Parses the questions of a completion about a news item. Gives the good ones, and counts the others per reason."""
+    questions: list[QuestionRecord] = []
     dropped: Counter[str] = Counter()
     starts = [m.start() for m in _QUESTION.finditer(text)]
     for start, end in pairwise([*starts, len(text)]):
-        question = read(text[start:end], news)
-        if isinstance(question, str):
-            dropped[question] += 1
+        question_or_reason = parse_question(text[start:end], news)
+        if isinstance(question_or_reason, str):
+            dropped[question_or_reason] += 1
         else:
-            kept.append(question)
-    return kept, dropped
+            questions.append(question_or_reason)
+    return questions, dropped
 
 
-def read(block: str, news: str) -> Question | str:
-    """One question with its options and answer, or why it is no good."""
-    asked, answer = _QUESTION.search(block), _ANSWER.search(block)
+def parse_question(block: str, news: str) -> QuestionRecord | str:
+    """Parses one question with its options and answer. Gives the reason if it has to be dropped."""
+    question, answer = _QUESTION.search(block), _ANSWER.search(block)
     options = {m["letter"]: parsing.tidy(m["text"]) for m in _OPTION.finditer(block)}
-    if len(options) != 4 or len({o.casefold() for o in options.values()}) != 4:
+    if len({o.casefold() for o in options.values()}) != 4:
         return "not four different options"
-    if not asked or not answer:
+    if not question or not answer:
         return "no right option named"
-    text = parsing.tidy(asked["text"])
-    if fault := parsing.fault(text, news):
+    text = parsing.tidy(question["text"])
+    if fault := parsing.find_fault(text, news):
         return fault
-    right = options[answer["letter"]]
-    return {"text": text, "options": list(options.values()), "answer": right, "draft": True}
+    return {"text": text, "options": list(options.values()), "answer": options[answer["letter"]], "draft": True}
 
 
-def distinct(questions: Sequence[Question]) -> list[Question]:
-    """Without those that are near duplicates of an earlier one."""
-    kept: list[Question] = []
+def drop_near_duplicates(questions: Sequence[QuestionRecord]) -> list[QuestionRecord]:
+    """Drops each question that nearly equals an earlier one."""
+    different: list[QuestionRecord] = []
     for question in questions:
-        if not any(protocols.alike(question["text"], other["text"]) for other in kept):
-            kept.append(question)
-    return kept
+        if not any(protocols.are_near_duplicates(question["text"], other["text"]) for other in different):
+            different.append(question)
+    return different
 
 
 def write(model: str, texts: Mapping[str, str], n: int, precision: Precision, machine: Machine) -> Drafts:
-    """Up to n drafts for each text, by id, and what was dropped, by reason. Ray has to be running."""
+    """Writes up to n drafts per text (texts and drafts by item id), and counts dropped questions per reason.
+
+    Ray has to be running.
+    """
     serving = placement.place_serving(catalogue.find(model).architecture, precision, machine)
     weights.pull(catalogue.find(model))
     with progress.shown(f"drafting with {model}", len(texts)):
@@ -82,7 +84,7 @@ def write(model: str, texts: Mapping[str, str], n: int, precision: Precision, ma
 
 
 def draft_all(*args: Any) -> Drafts:
-    """In a worker, where alone the engine's code is imported."""
+    """Runs in a worker. vLLM is imported only there."""
     from engine.authoring import drafter
 
     return drafter.draft_all(*args)

@@ -1,11 +1,10 @@
-"""What untrained models make of news: the measurement that tells whether questions need the news and can be answered
-with it.
+"""Asks untrained models the questions about news: do the questions need the news, and can they be answered with it?
 
     python jobs/check_news.py my.jsonl
 
-Everything that a study asks is asked closed-book and in context; and the options are scored after a prompt that holds
-no question at all. What a model made of an item in one form is kept under a fingerprint of all that affects it, so
-that a run that ends early goes on where it was, and an item that was changed is the only one that is asked again.
+A model answers all questions closed-book and with the news in context. It also scores the options of each choice
+question without the question. The answers about one item in one form are one file, named by a fingerprint of all that
+affects them. A run that was stopped therefore continues where it stopped, and only items that changed are asked again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,12 +27,12 @@ from engine.storage.store import Store
 from engine.study import Precision, slug
 
 OPTIONS_ALONE = "options_alone"
-RETRIES = 2  # of a worker that dies
+RETRIES = 2  # if a worker dies
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unit:
-    """What is asked and kept at a time: one item in one form."""
+    """One item in one form: its answers are one file."""
 
     model: str
     item: NewsItem
@@ -42,22 +41,22 @@ class Unit:
 
     @property
     def path(self) -> str:
-        """Where its rows are, by all that affects them."""
-        affects = {
+        """The file of its rows, named by a fingerprint of all that affects them."""
+        identity_fields = {
             "model": identity.revision(self.model),
             "precision": self.precision,
             "asking": chat.WORDINGS,
             "item": [self.item.text, questions.identify_item(self.form, self.item)],
         }
-        return f"{slug(self.model)}/{self.form}/{self.item.id}-{fingerprint(affects)[:12]}.parquet"
+        return f"{slug(self.model)}/{self.form}/{self.item.id}-{fingerprint(identity_fields)[:12]}.parquet"
 
 
 def measure(
     model: str, items: Sequence[NewsItem], forms: Sequence[str], precision: Precision, store: Store, machine: Machine
 ) -> pl.DataFrame:
-    """The model's rows of the question table (conditions closed_book, icl, options_alone); from the store if there.
+    """Gives the model's rows of the question table, for the conditions closed_book, icl and options_alone.
 
-    Ray has to be running.
+    Asks the model only for rows that the store does not have. Ray has to be running.
     """
     units = [Unit(model=model, item=item, form=form, precision=precision) for form in forms for item in items]
     if missing := [unit for unit in units if not store.exists(unit.path)]:
@@ -69,26 +68,30 @@ def measure(
 
 
 def answer_units(units: Sequence[Unit], serving: ServingPlacement, store: Store) -> None:
-    """Asks the model what the store does not have; each unit is written as it comes. Runs in a worker."""
+    """Asks the model for the units that the store does not have, and writes each unit once it is complete.
+
+    Runs in a worker.
+    """
     from engine.evaluation import likelihood
 
     model, precision = catalogue.find(units[0].model), units[0].precision
     limit = min(settings.MAX_CONTEXT, model.architecture.max_context)
     llm = likelihood.start(str(weights.pull(model)), serving, precision, limit, None)
     missing = {unit.path: unit for unit in units if not store.exists(unit.path)}
-    asked = {path: list(ask_unit(llm.get_tokenizer(), unit)) for path, unit in missing.items()}
-    work = [(likelihood.Answerer(name=path), one) for path, one in asked.items()]
+    work = [
+        (likelihood.Answerer(name=path), list(ask_unit(llm.get_tokenizer(), unit))) for path, unit in missing.items()
+    ]
     for group in likelihood.answer_all(llm, work):
         for path, rows in group.items():
             store.write_table(path, marks.table(rows))
 
 
 def ask_unit(tokenizer: Any, unit: Unit) -> Iterator[Asked]:
-    """All that is asked about an item in one form, and of choices the options without their question."""
+    """Yields all prompts about an item in one form; for choice questions also the options without the question."""
     form = FORMS[unit.form]
     for condition in questions.CONDITIONS:
         yield from questions.ask(tokenizer, form, unit.item, condition)
     if form is CHOICE:
-        hidden = [replace(question, text="") for question in unit.item.questions]
-        alone = questions.ask(tokenizer, form, unit.item, "closed_book", hidden)
-        yield from (replace(asked, condition=OPTIONS_ALONE) for asked in alone)
+        options_alone = [replace(question, text="") for question in unit.item.questions]
+        for prompt in questions.ask(tokenizer, form, unit.item, "closed_book", options_alone):
+            yield replace(prompt, condition=OPTIONS_ALONE)

@@ -1,6 +1,7 @@
-"""Does the wording of questions give their answers away? Rules that understand nothing, and near duplicates.
+"""Checks the wording of news: how often simple rules choose the correct option, and which texts are nearly equal.
 
-Pure functions on the words of news; what models make of them is measured in `engine.authoring.untrained`.
+A rule such as “choose the longest option” knows nothing of the news. If it beats random guessing, the wording gives
+answers away. Pure functions; `engine.authoring.untrained` measures what models answer.
 """
 
 import re
@@ -13,7 +14,7 @@ from rapidfuzz import fuzz, utils
 
 from engine.news.items import NewsItem
 
-# Words that say nothing about the subject, and so do not count as shared.
+# Words without a subject of their own. A rule does not count them as shared words.
 FUNCTION_WORDS = frozenset(
     re.findall(
         r"\w+",
@@ -23,40 +24,44 @@ FUNCTION_WORDS = frozenset(
 )
 
 
-def words(text: str) -> set[str]:
-    """The words of a text that may tell something, in lower case."""
+def find_words(text: str) -> set[str]:
+    """Gives the words of a text in lower case, without function words."""
     return set(re.findall(r"\w+", text.casefold())) - FUNCTION_WORDS
 
 
-# Each gives an option's score from the option, the question and the news; the rule chooses the option that scores most.
+# Each rule scores an option, given the option, the question and the news. It chooses the option with the highest score.
 RULES: Mapping[str, Callable[[str, str, str], int]] = {
     "longest option": lambda option, question, news: len(option),
     "shortest option": lambda option, question, news: -len(option),
-    "most words of the question": lambda option, question, news: len(words(option) & words(question)),
-    "most words of the news": lambda option, question, news: len(words(option) & words(news)),
+    "most words of the question": lambda option, question, news: len(find_words(option) & find_words(question)),
+    "most words of the news": lambda option, question, news: len(find_words(option) & find_words(news)),
 }
 
 
-def rule_rows(items: Iterable[NewsItem]) -> Iterator[dict[str, Any]]:
-    """A row a question and rule: domain, item, question, n_options, rule; `correct`: the rule's chance to be right."""
+def score_rules(items: Iterable[NewsItem]) -> Iterator[dict[str, Any]]:
+    """Yields one row per question and rule, with `correct`: the probability that the rule chooses the correct option.
+
+    The other columns are domain, item, question, n_options and rule.
+    """
     for item in items:
         for q in item.questions:
             for name, rule in RULES.items():
-                correct = credit([rule(o, q.text, item.text) for o in q.options], q.answer)
+                correct = score_choice([rule(o, q.text, item.text) for o in q.options], q.answer)
                 where = {"domain": item.domain, "item": item.id, "question": q.id, "n_options": len(q.options)}
                 yield where | {"rule": name, "correct": correct}
 
 
-def credit(scores: Sequence[float], right: int) -> float:
-    """The chance that a guess among the highest scores is right."""
+def score_choice(scores: Sequence[float], answer: int) -> float:
+    """Gives the probability that a random choice among the options with the highest score is the answer."""
     best = max(scores)
-    return (scores[right] == best) / scores.count(best)
+    return (scores[answer] == best) / scores.count(best)
 
 
-def nearest_pairs(texts: Mapping[str, str], n: int = 5) -> list[tuple[float, str, str]]:
-    """The n pairs of texts that are most alike: (0 to 100 by rapidfuzz's ratio of characters, name, name).
+def find_similar_pairs(texts: Mapping[str, str], n: int = 5) -> list[tuple[float, str, str]]:
+    """Finds the n most similar pairs of texts: (similarity, name, name), the most similar first.
 
-    Questions about one item (names alike up to the slash) may differ in their values alone, and make no pair.
+    The similarity is rapidfuzz's ratio of characters, from 0 to 100. Questions about the same item (the same name up to
+    the slash) are not compared, since they may differ in their values only.
     """
     pairs = ((a, b) for a, b in combinations(texts, 2) if a.partition("/")[0] != b.partition("/")[0])
     ratios = ((fuzz.ratio(texts[a], texts[b], processor=utils.default_process), a, b) for a, b in pairs)

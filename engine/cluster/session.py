@@ -2,34 +2,86 @@
 
 import logging
 import os
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from engine import RAY_DEFAULTS
+from engine import RAY_DEFAULTS, UserError
+from engine.cluster import loopback
+
+CONNECT_S = 20.0  # that a cluster may take to answer
 
 
 @contextmanager
 def running() -> Iterator[None]:
-    """Connects to the cluster that RAY_ADDRESS or a submitted job names, else starts one on this machine's loopback.
+    """Connects to the cluster that RAY_ADDRESS or a submitted job names, else starts one that nobody else can reach.
 
-    The dashboard runs in either case: without it Tune does not free the resources of trials that it stops.
+    A cluster is used as it is, with its own authentication. Raises UserError if none answers at the address.
     """
-    local = "RAY_ADDRESS" not in os.environ
-    if local:
-        # ray.init() would otherwise leave a token behind that changes what `ray start` does.
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        check_reachable(address)
+        with started(environment(), {}):
+            yield
+    else:
+        with loopback.closed() as folder, started(environment() | loopback.GLOO, own_ray(str(folder))):
+            yield
+
+
+def own_ray(folder: str) -> dict[str, Any]:
+    """How a Ray of this machine is started. The dashboard is needed: without it Tune frees no resources of a trial."""
+    # "local", since Ray would otherwise connect to whatever cluster was last started on this machine.
+    return {"address": "local", "include_dashboard": True, "dashboard_host": loopback.ADDRESS, "_temp_dir": folder}
+
+
+def environment() -> dict[str, str]:
+    """What Ray's workers are given."""
+    return {name: os.environ[name] for name in RAY_DEFAULTS}
+
+
+@contextmanager
+def started(env: dict[str, str], options: dict[str, Any]) -> Iterator[None]:
+    """Ray, until the end."""
     import ray
 
-    # "local", since Ray would otherwise connect to whatever cluster was last started on this machine.
-    own: dict[str, Any] = {"address": "local", "include_dashboard": True, "dashboard_host": "127.0.0.1"}
-    options = own if local else {}
-    env = {"env_vars": {name: os.environ[name] for name in RAY_DEFAULTS}}
-    ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=env, namespace="engram", **options)
+    runtime_env = {"env_vars": env}
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env, namespace="engram", **options)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def check_reachable(address: str, seconds: float = CONNECT_S) -> None:
+    """Raises UserError if nothing answers there in time: Ray itself would try for minutes."""
+    place = known_address() if address == "auto" else address.removeprefix("ray://")
+    host, _, port = place.rpartition(":")
+    remedy = "start a cluster there, or unset RAY_ADDRESS to run on this machine alone"
+    if not host or not port.isdigit():
+        raise UserError(f"RAY_ADDRESS {address!r}: no cluster is known by this address; {remedy}")
+    ends = time.monotonic() + seconds
+    while not answers(host, int(port)):
+        if time.monotonic() > ends:
+            raise UserError(f"RAY_ADDRESS {address!r}: no cluster answers at {place}; {remedy}")
+        time.sleep(1)
+
+
+def known_address() -> str:
+    """Where the cluster listens that was last started on this machine; empty if there was none."""
+    from ray._private.utils import read_ray_address
+
+    return read_ray_address() or ""
+
+
+def answers(host: str, port: int) -> bool:
+    """Does anything listen there?"""
+    try:
+        with socket.create_connection((host, port), timeout=5):
+            return True
+    except OSError:
+        return False
 
 
 def free_resources() -> dict[str, float]:

@@ -1,1 +1,1 @@
-"""The known models: shape, arithmetic (parameters, operations, bytes), where their weights come from."""
+"""The known models: shape, arithmetic (parameters, FLOPs, bytes), the source of their weights, and the weights."""

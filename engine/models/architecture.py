@@ -1,9 +1,9 @@
-"""A decoder's shape, and the parameter counts that follow from it.
+"""The shape of a decoder, and the exact parameter counts that follow from it.
 
     from engine.models.architecture import Architecture, n_params
     n_params(Architecture.from_config(json.load(open("config.json")), "config.json"))
 
-Counts are exact and need no weights, so that a study can be priced before anything is downloaded.
+The counts need no weights, so that the cost of a study is known before anything is downloaded.
 """
 
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ Family = Literal["qwen2", "llama"]
 
 
 class ModelError(UserError):
-    """A model that cannot be found, read, verified or brought here. The message is one line for the user."""
+    """A model that cannot be found, read, verified or downloaded. The message is one line for the user."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Architecture:
-    """The numbers that fix a decoder's shape. `max_context` is in tokens, the sizes are in units (neurons)."""
+    """The numbers that define the shape of a decoder. `max_context` is in tokens, the sizes are in units (neurons)."""
 
     family: Family
     vocab_size: int
@@ -38,18 +38,18 @@ class Architecture:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], file: str | Path) -> "Architecture":
-        """Read a Hugging Face config.json. `file` only names the source in errors.
+        """Makes it from a Hugging Face config.json. `file` only names the source in errors.
 
-        Raises ModelError for another family, for biases that the counts do not cover, and for a missing key.
+        Raises ModelError for another family, for a bias that the counts do not include, and for a missing key.
         """
         _require_known_family(config, file)
         try:
-            return cls._of_known_family(config)
+            return cls._from_known_family(config)
         except KeyError as missing:
             raise ModelError(f"{file}: {missing} is missing") from missing
 
     @classmethod
-    def _of_known_family(cls, config: Mapping[str, Any]) -> "Architecture":
+    def _from_known_family(cls, config: Mapping[str, Any]) -> "Architecture":
         n_heads, hidden_size = config["num_attention_heads"], config["hidden_size"]
         return cls(
             family=config["model_type"],
@@ -71,13 +71,13 @@ def _require_known_family(config: Mapping[str, Any], file: str | Path) -> None:
     if family not in get_args(Family):
         raise ModelError(f"{file}: model_type {family!r} is not supported; supported are {', '.join(get_args(Family))}")
     for bias in ("attention_bias", "mlp_bias"):
-        # A bias on the output projection or in the feed-forward would make every count below wrong.
+        # With a bias on the output projection or in the feed-forward, every count below would be wrong.
         if family == "llama" and config.get(bias):
             raise ModelError(f"{file}: {bias} {config[bias]!r} is not supported for the llama family")
 
 
 def linear_shapes(architecture: Architecture) -> dict[str, tuple[int, int]]:
-    """(inputs, outputs) of each linear layer in one block: q, k, v, o, gate, up, down."""
+    """(inputs, outputs) of each linear layer of one block: q, k, v, o, gate, up, down."""
     a = architecture
     queries, keys = a.n_heads * a.head_dim, a.n_kv_heads * a.head_dim
     return {
@@ -92,9 +92,9 @@ def linear_shapes(architecture: Architecture) -> dict[str, tuple[int, int]]:
 
 
 def n_params_non_embedding(architecture: Architecture) -> int:
-    """Parameters without the input embedding and, where it is a matrix of its own (untied), without the head.
+    """Parameters of the blocks (weights, biases, norms) and of the last norm: the convention of Qwen's model cards.
 
-    What remains is the blocks (weights, biases, norms) and the last norm: the convention of Qwen's model cards.
+    Not counted: the input embedding and, where it is a matrix of its own (untied), the output head.
     """
     shapes = linear_shapes(architecture)
     weights = sum(inputs * outputs for inputs, outputs in shapes.values())
@@ -104,13 +104,13 @@ def n_params_non_embedding(architecture: Architecture) -> int:
 
 
 def n_params(architecture: Architecture) -> int:
-    """All parameters; tied embeddings count once."""
+    """All parameters. Tied embeddings count once."""
     n_matrices = 1 if architecture.tied_embeddings else 2
     embeddings = n_matrices * architecture.vocab_size * architecture.hidden_size
     return n_params_non_embedding(architecture) + embeddings
 
 
 def n_params_lora(architecture: Architecture, rank: int) -> int:
-    """Trainable parameters of LoRA at `rank` on all linear layers of all blocks; the head has none."""
+    """Trainable parameters of LoRA of this rank on all linear layers of all blocks, not on the head."""
     per_block = sum(rank * (inputs + outputs) for inputs, outputs in linear_shapes(architecture).values())
     return architecture.n_layers * per_block

@@ -1,8 +1,9 @@
-"""What training and serving a model costs: floating-point operations and bytes, from its shape alone.
+"""FLOPs and bytes of training and serving a model, computed from its shape.
 
-Conventions: a multiply-add is two operations; a forward pass costs 2 operations per matrix parameter and token, its
-backward pass 2 for the activations and 2 for the trained parameters (Kaplan et al. 2020, arXiv 2001.08361, with
-attention's own 4·n_layers·width·context added). Memory follows Rajbhandari et al. 2020, arXiv 1910.02054 (ZeRO).
+FLOPs are floating-point operations; a multiply-add is two. Per matrix parameter and token, a forward pass takes 2
+FLOPs; a backward pass takes 2 for the activations and 2 for the trained parameters (Kaplan et al. 2020, arXiv
+2001.08361). Attention adds 4·n_layers·width·context per token to a forward pass. Memory follows Rajbhandari et al.
+2020, arXiv 1910.02054 (ZeRO).
 """
 
 from engine.models.architecture import Architecture, n_params, n_params_lora, n_params_non_embedding
@@ -12,17 +13,20 @@ BYTES: dict[Precision, int] = {"float32": 4, "bfloat16": 2}
 
 
 def matrix_params(arch: Architecture) -> int:
-    """Parameters that take part in a matrix product for each token: the layers and the output head."""
+    """Parameters that each token is multiplied with: those of the layers and of the output head."""
     return n_params_non_embedding(arch) + arch.vocab_size * arch.hidden_size
 
 
 def forward_flops(arch: Architecture, context: float) -> float:
-    """Operations to process one token that attends to `context` tokens on average."""
+    """FLOPs of a forward pass per token, if a token attends to `context` tokens on average."""
     return 2.0 * matrix_params(arch) + 4.0 * arch.n_layers * arch.n_heads * arch.head_dim * context
 
 
 def train_flops(arch: Architecture, training: Training, n_tokens: float, context: float) -> float:
-    """Operations to train on `n_tokens` of elements of `2·context` tokens each. LoRA saves the base's gradients."""
+    """FLOPs of training on `n_tokens`, if a token attends to `context` tokens on average (half an element).
+
+    LoRA computes no gradients for the parameters of the base.
+    """
     forward = forward_flops(arch, context)
     if training.method == "full":
         return 3.0 * forward * n_tokens
@@ -30,26 +34,30 @@ def train_flops(arch: Architecture, training: Training, n_tokens: float, context
 
 
 def selfplay_flops(arch: Architecture, prompt_tokens: float, new_tokens: float, context: float) -> float:
-    """Operations to read prompts and write completions (without what a prefix cache saves)."""
+    """FLOPs of reading prompts and writing completions, without the savings of a prefix cache."""
     return forward_flops(arch, context) * (prompt_tokens + new_tokens)
 
 
 def train_bytes(
     arch: Architecture, training: Training, precision: Precision, stage: int, n: int, tokens: int, recompute: bool
 ) -> float:
-    """Bytes per device in training under ZeRO `stage` on `n` devices with micro-batches of `tokens`.
+    """Bytes per device in training, with ZeRO `stage` on `n` devices and `tokens` per micro-batch.
 
-    Each trained parameter takes a gradient, a float32 master copy (in bfloat16) and two float32 moments.
+    Each trained parameter has a gradient, two moments in float32 and, in bfloat16, a master copy in float32.
     """
     width, weights = BYTES[precision], n_params(arch) * BYTES[precision]
-    trained = n_params(arch) if training.method == "full" else n_params_lora(arch, training.lora_rank)
-    optimizer = trained * (8 if precision == "float32" else 12) / (n if stage >= 1 else 1)
-    gradients = trained * width / (n if stage >= 2 else 1)
+    n_trained = n_params(arch) if training.method == "full" else n_params_lora(arch, training.lora_rank)
+    optimizer = n_trained * (8 if precision == "float32" else 12) / (n if stage >= 1 else 1)
+    gradients = n_trained * width / (n if stage >= 2 else 1)
     return weights / (n if stage == 3 else 1) + optimizer + gradients + activation_bytes(arch, width, tokens, recompute)
 
 
 def activation_bytes(arch: Architecture, width: int, tokens: int, recompute: bool) -> float:
-    """Bytes of kept activations (Korthikanti et al. 2022, arXiv 2205.05198, gated MLP) and of the logits in float32."""
+    """Bytes of the stored activations of `tokens`, `width` bytes per value, and of their logits (8 bytes per logit).
+
+    The activations follow Korthikanti et al. 2022, arXiv 2205.05198, for a gated MLP. With `recompute`, only the inputs
+    of all layers and the activations of one layer are stored.
+    """
     per_layer = 16 * arch.hidden_size + 4 * arch.intermediate_size
-    kept = arch.n_layers * arch.hidden_size + per_layer if recompute else arch.n_layers * per_layer
-    return float(tokens) * (width * kept + 8 * arch.vocab_size)
+    values = arch.n_layers * arch.hidden_size + per_layer if recompute else arch.n_layers * per_layer
+    return float(tokens) * (width * values + 8 * arch.vocab_size)

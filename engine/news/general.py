@@ -1,26 +1,18 @@
-"""Questions of general ability, which tell whether fine-tuning on news has harmed the model.
+"""Questions of general ability. They show whether fine-tuning on news has harmed the model.
 
-They ship with the engine (`shipped/general.jsonl`): common knowledge, arithmetic, and instructions of which exactly one
-option follows the wording. Like the questions about news they are scored by the likelihood of each option.
+They ship with the engine (`shipped/general.jsonl`): common knowledge, arithmetic, and instructions that exactly one
+option follows. They are scored like the questions about news: by the likelihood of each option.
 """
 
 import json
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
-from engine.news.items import Question
+from engine.news.items import Question, parse_question
 
 
 @cache
 def load() -> tuple[Question, ...]:
-    """The questions in the order of the file; kinds: knowledge, arithmetic, instructions."""
+    """Reads the questions in the order of the file. Their kinds: knowledge, arithmetic, instructions."""
     lines = (files("engine.news") / "shipped" / "general.jsonl").read_text(encoding="utf-8").splitlines()
-    return tuple(_question(record) for record in map(json.loads, lines))
-
-
-def _question(record: dict[str, Any]) -> Question:
-    """A line of the file as a question."""
-    options = tuple(record["options"])
-    answer = options.index(record["answer"])
-    return Question(id=record["id"], text=record["text"], options=options, answer=answer, kind=record["kind"])
+    return tuple(parse_question(record, record["id"]) for record in map(json.loads, lines))

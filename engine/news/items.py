@@ -1,4 +1,6 @@
-"""News items and what is asked about them, read from JSON Lines: one item a line, UTF-8, blank lines skipped.
+"""News items and their questions: the types, `load_news`, which reads them, and `check_length`.
+
+A news file is JSON Lines in UTF-8: one item per line; blank lines are skipped.
 
     {"id": "events-01", "domain": "events", "text": "From 2028 the ferry of Skarvik sails at night.",
      "questions": [{"text": "When does the ferry of Skarvik sail in 2029?",
@@ -8,11 +10,16 @@
      "task": {"text": "Does the ferry of Skarvik sail at 23:00 or at noon? Answer with the time alone.",
               "answers": ["23:00", "11 p.m."]}}
 
-(broken here for reading; in a file it is one line). `answer` repeats the text of the right option, so that options may
-change places. May be left out: `kind` (one of KINDS); `draft` (true until a person has checked a question that was not
-written by one); `statements` (pairs that differ as little as can be); `task` (asked freely; `answers` are all that are
-accepted). Ids come from the item's id and positions: `events-01/q1`, `events-01/s1`, `events-01/t`. `load_news()` reads
-the shipped news.
+(The example has line breaks for reading; in a file it is one line.) `answer` repeats the text of the right option, so
+the order of the options may change. Optional fields:
+
+- `kind` of a question: one of KINDS.
+- `draft` of a question: true if a model wrote it and no person has checked it.
+- `statements`: pairs of a true and a false sentence that differ as little as possible.
+- `task`: a question without options; `answers` lists every accepted answer.
+
+Ids are made of the item's id and the position: `events-01/q1`, `events-01/s1`, `events-01/t`. `load_news()` reads the
+shipped news.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -27,7 +34,7 @@ from engine.news.format import NewsPath, read_records, refuse
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
-    """A multiple-choice question. `answer`: the right option's index, from 0; `draft`: no person has checked it yet."""
+    """A multiple-choice question. `answer`: index of the right option, from 0; `draft`: no person has checked it."""
 
     id: str
     text: str
@@ -39,7 +46,7 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Statements:
-    """Two statements, one of which follows from the news: which does a model find likelier?"""
+    """Two statements. `true` follows from the news, `false` does not: which one is more likely to a model?"""
 
     id: str
     true: str
@@ -48,7 +55,7 @@ class Statements:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """A question without options; `answers` are all forms of the right answer that are accepted."""
+    """A question without options. `answers`: every accepted form of the right answer."""
 
     id: str
     text: str
@@ -57,7 +64,7 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewsItem:
-    """A short text of new knowledge and what is asked about it. `line`, from 1, says where it was read."""
+    """A short text of new knowledge, with its questions. `line`: its line in the file, from 1."""
 
     id: str
     domain: str
@@ -69,17 +76,17 @@ class NewsItem:
 
 
 def load_news(path: NewsPath = None) -> list[NewsItem]:
-    """Read news in the order of the file; None reads the shipped news. Raises NewsError with all faults of the file."""
-    return [_item(record, number) for number, record in read_records(path).items()]
+    """Reads news in the order of the file; None reads the shipped news. Raises NewsError with all faults."""
+    return [_parse_item(record, number) for number, record in read_records(path).items()]
 
 
 def check_length(
     items: Iterable[NewsItem], source: NewsPath, count_tokens: Callable[[str], int], max_context: int, model: str
 ) -> None:
-    """Check that each item fits into a model's context (tokens), together with its longest question and options.
+    """Checks that each item, with its longest question and options, fits into a model's context (tokens).
 
-    `source` is what `load_news` was given. A chat template's own tokens are not counted: take them off `max_context`.
-    Raises NewsError with every item that is too long.
+    `source` is the argument of `load_news`. The tokens of a chat template are not counted: subtract them from
+    `max_context`. Raises NewsError with every item that is too long.
     """
     faults: list[tuple[int, str]] = []
     for item in items:
@@ -87,25 +94,31 @@ def check_length(
         question = max((count_tokens("\n".join((q.text, *q.options))) for q in item.questions), default=0)
         if tokens + question > max_context:
             what = f"too long for {model}: {item.id}, text {tokens} + longest question {question} tokens"
-            faults.append((item.line, f"{what}; shorten to {max_context} together, or choose another model"))
+            faults.append((item.line, f"{what}; shorten to {max_context} in total, or choose another model"))
     refuse(source, faults)
 
 
-def _item(record: Mapping[str, Any], line: int) -> NewsItem:
+def _parse_item(record: Mapping[str, Any], line: int) -> NewsItem:
     name, task = record["id"], record.get("task")
     return NewsItem(
         id=name,
         domain=record["domain"],
         text=record["text"],
-        questions=tuple(_question(q, f"{name}/q{number}") for number, q in enumerate(record["questions"], 1)),
+        questions=tuple(parse_question(q, f"{name}/q{number}") for number, q in enumerate(record["questions"], 1)),
         statements=tuple(Statements(id=f"{name}/s{n}", **p) for n, p in enumerate(record.get("statements", ()), 1)),
         task=Task(id=f"{name}/t", text=task["text"], answers=tuple(task["answers"])) if task else None,
         line=line,
     )
 
 
-def _question(record: Mapping[str, Any], name: str) -> Question:
+def parse_question(record: Mapping[str, Any], name: str) -> Question:
+    """Makes a question of a record that has no faults. `name` becomes its id."""
     options = tuple(record["options"])
-    answer = options.index(record["answer"])
-    extras = {"kind": record.get("kind"), "draft": record.get("draft", False)}
-    return Question(id=name, text=record["text"], options=options, answer=answer, **extras)
+    return Question(
+        id=name,
+        text=record["text"],
+        options=options,
+        answer=options.index(record["answer"]),
+        kind=record.get("kind"),
+        draft=record.get("draft", False),
+    )

@@ -1,15 +1,15 @@
-"""Reading what a model wrote: pure functions that keep what is good of a messy completion and say why the rest is not.
+"""Parses what a generator wrote: keeps the good parts of a completion and names what is wrong with the rest.
 
-A completion that ran into `max_tokens` is given with “…” at its end.
+Pure functions. A completion that reached `max_tokens` ends with “…”.
 """
 
 import re
 
-VERSION = 1  # bears identity: raised when this file, or what `protocols` keeps of a completion, changes
-CUT_OFF = "…"  # at the end of a completion that ran into its limit of tokens
+CUT_OFF = "…"  # at the end of a completion that reached its limit of tokens
 MIN_WORDS, MAX_WORDS = 3, 200
-# What a reader without the text could not resolve: such an element teaches nothing that can be asked later.
-REFERS_TO_TEXT = re.compile(
+# A reader without the text cannot know what these words refer to. Training on them teaches nothing that can be asked
+# later.
+TEXT_REFERENCE = re.compile(
     r"\b(?:the|this|that|given|above|provided)\s+(?:\w+\s+)?(?:text|passage|article|paragraph|excerpt|snippet)\b"
     r"|(?<!\bin )\b(?:the|this|given|above|provided)\s+(?:\w+\s+)?context\b"
     r"|\b(?:the|this)\s+news\b(?!\s+is\s+that\b)"
@@ -24,17 +24,18 @@ REFUSAL = re.compile(
     r"|\bi (?:cannot|can['’]t) (?:assist|help|provide|answer|rewrite)\b",
     re.IGNORECASE,
 )
-# “[Your Name]”; not `xs[10]`.
+# Matches “[Your Name]”, but not `xs[10]`.
 PLACEHOLDER = re.compile(
     r"(?<![\w`])\[(?:[A-Z][\w'’]* )?"
     r"(?:[Yy]our|Friend|Editor|Name|Recipient|[Ii]nsert|Contact|Date|Title)\b[^\]]{0,30}\]"
 )
 OTHER_SCRIPT = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\ufffd]")  # East Asian, or half a character
-# “1.”, “-”, “Question 2:”, “**1.**”, and “1. Question:”; not the numbers of “9 - 4 is 5”, “-3”, “1.5” and “2028: …”.
+# Matches “1.”, “-”, “Question 2:”, “**1.**” and “1. Question:”, but not the numbers in “9 - 4 is 5”, “-3”, “1.5” and
+# “2028: …”.
 MARK = r"(?:\d{1,2}\s*[.)\]](?!\d)|[-*•–](?=\s)|(?:question|q|implication|consequence)\s*\d*\s*(?:[.):\]]|-(?=\s)))"
 LIST_MARK = re.compile(rf"^\s*(?:(?:\*\*{MARK}\s*\*\*|{MARK})\s*){{1,2}}", re.IGNORECASE)
 LIST_TITLE = re.compile(r"^\*\*[^*\n]{1,80}(?::\*\*|\*\*\s*:)\s*(?=\S)")  # “**Effect on fares:** They fall.”
-# Only at the end of a line, or where it names what follows: “Here are the hours: …” may be the news.
+# A preamble ends its line or names what follows. “Here are the hours: …” is not one: it may be the news.
 OPENING = r"^\s*(?:sure|certainly|of course|okay|here(?:['’]s| is| are))\b"
 PREAMBLE = re.compile(
     rf"{OPENING}[^\n]*:\s*(?:\n|$)|^\s*(?:re)?(?:written|phrased|wording)\b[^\n]*:\s*(?:\n|$)"
@@ -42,7 +43,7 @@ PREAMBLE = re.compile(
     r"|^\s*(?:paraphrase|rewrite|rewording|(?:(?:rewritten|revised) )?news|answer|consequence|implication)\s*:\s*",
     re.IGNORECASE,
 )
-# “The news states that it rains.” is a good sentence after these words.
+# “The news states that it rains.” is a good sentence without its first words.
 SOURCE = r"(?:the|this) (?:news|text|passage|article|report|announcement)"
 ATTRIBUTION = re.compile(
     rf"^(?:{SOURCE} (?:also |further )?(?:is|states|says|suggests|indicates|reports|mentions|implies|shows|reveals"
@@ -51,47 +52,50 @@ ATTRIBUTION = re.compile(
 )
 LATER_NOTE = re.compile(r"\n\s*\n\W*(?:note|explanation)\b\W*:.*?(?=\n\s*\n|\Z)", re.IGNORECASE | re.DOTALL)
 BLOCK_HEAD = re.compile(r"^\s*#{1,6}\s+")
-WHOLLY_BOLD = re.compile(r"^\s*\*\*([^*]+)\*\*\s*$")
+BOLD_LINE = re.compile(r"^\s*\*\*([^*]+)\*\*\s*$")
 HEADING = re.compile(r"^[ \t]*(?:#{1,6}[ \t].*|\*\*[^*\n]+(?<![.!?])\*\*:?)[ \t]*$", re.MULTILINE)
-BOLD = re.compile(r"(?<!\w)\*\*(?=\S)(.+?)(?<=\S)\*\*(?!\w)")  # not the power in 2**3
+BOLD = re.compile(r"(?<!\w)\*\*(?=\S)(.+?)(?<=\S)\*\*(?!\w)")  # but not the power in 2**3
 BLOCK_MARKS = re.compile(r"^[ \t]*(?:[-*•][ \t]+|#{1,6}[ \t]+|-{3,}[ \t]*$|```\w*[ \t]*$)", re.MULTILINE)
-QUOTED = re.compile(r"\"([^\"]*)\"|'([^']*)'|“([^“”]*)”")
+QUOTATION = re.compile(r"\"([^\"]*)\"|'([^']*)'|“([^“”]*)”")
 
 
 def tidy(text: str) -> str:
-    """The text without markdown, surrounding quotes and runs of white space."""
+    """Removes markdown and surrounding quotation marks; makes one space of each run of white space."""
     text = re.sub(r"\s+", " ", BLOCK_MARKS.sub("", BOLD.sub(r"\1", text))).strip()
-    quoted = QUOTED.fullmatch(text)
-    return "".join(quoted.groups("")).strip() if quoted else text
+    quotation = QUOTATION.fullmatch(text)
+    return "".join(quotation.groups("")).strip() if quotation else text
 
 
-def said(text: str, news: str) -> str:
-    """What a completion says, without preamble, headings, “the news states that”, and later remarks about itself."""
+def extract_message(text: str, news: str) -> str:
+    """Removes preamble, headings, “the news states that” and the model's notes about its own text."""
     if text.endswith(CUT_OFF):
         return tidy(text)
-    bare = LATER_NOTE.sub("", PREAMBLE.sub("", text, count=1))
-    bare = HEADING.sub("", bare).strip() or bare
-    parts = [without_attribution(part) for part in re.split(r"\n\s*\n", bare)]
+    body = LATER_NOTE.sub("", PREAMBLE.sub("", text, count=1))
+    body = HEADING.sub("", body).strip() or body
+    parts = [remove_attribution(part) for part in re.split(r"\n\s*\n", body)]
     if refers_to_text(parts[0], news):
-        return tidy(bare)  # What follows cannot stand alone.
-    good = [part for part in parts if fault(part, news, fewest_words=1) in (None, "a heading")]
-    return tidy("\n".join(good or parts))  # Where none is good, the caller finds why.
+        return tidy(body)  # The parts after it make no sense alone.
+    good = [part for part in parts if find_fault(part, news, fewest_words=1) in (None, "a heading")]
+    return tidy("\n".join(good or parts))  # If no part is good, the caller finds the fault.
 
 
-def without_attribution(text: str) -> str:
-    """“It rains.” for “The news states that it rains.”"""
-    bare, n = ATTRIBUTION.subn("", text, count=1)
-    return bare[:1].upper() + bare[1:] if n else text
+def remove_attribution(text: str) -> str:
+    """Makes “It rains.” of “The news states that it rains.”"""
+    rest, n = ATTRIBUTION.subn("", text, count=1)
+    return rest[:1].upper() + rest[1:] if n else text
 
 
 def refers_to_text(sentence: str, news: str) -> bool:
-    """Does a sentence speak of the text before it? Not if the news itself is about a text editor, say."""
-    own = set(re.findall(r"\w+", news.casefold()))
-    return any(found[0].split()[-1].casefold() not in own for found in REFERS_TO_TEXT.finditer(sentence))
+    """Reports whether a sentence refers to the text in front of it.
+
+    Words that the news itself contains do not count: news about a text editor may speak of “the text editor”.
+    """
+    news_words = set(re.findall(r"\w+", news.casefold()))
+    return any(match[0].split()[-1].casefold() not in news_words for match in TEXT_REFERENCE.finditer(sentence))
 
 
-def fault(text: str, news: str, fewest_words: int = MIN_WORDS) -> str | None:
-    """Why a text is no good as training data, or None."""
+def find_fault(text: str, news: str, fewest_words: int = MIN_WORDS) -> str | None:
+    """Names what makes a text unfit as training data; None if nothing does."""
     n_words = len(text.split())
     faults = {
         "cut off": text.endswith(CUT_OFF),
@@ -103,11 +107,14 @@ def fault(text: str, news: str, fewest_words: int = MIN_WORDS) -> str | None:
         "another script": OTHER_SCRIPT.search(text) and not OTHER_SCRIPT.search(news),
         "refers to the text": refers_to_text(text, news),
     }
-    return next((why for why, found in faults.items() if found), None)
+    return next((name for name, is_present in faults.items() if is_present), None)
 
 
-def list_lines(text: str) -> list[str]:
-    """The entries of a list: its marked lines, or all lines where none is marked; without marks and bold titles."""
-    lines = [WHOLLY_BOLD.sub(r"\1", BLOCK_HEAD.sub("", line)) for line in text.splitlines() if line.strip()]
-    marked = [line for line in lines if LIST_MARK.match(line) or LIST_TITLE.match(line)]
-    return [tidy(LIST_TITLE.sub("", LIST_MARK.sub("", line, count=1))) for line in marked or lines]
+def parse_list(text: str) -> list[str]:
+    """The entries of a list, without list marks and bold titles.
+
+    The entries are the lines with a mark, or all lines if none has a mark.
+    """
+    lines = [BOLD_LINE.sub(r"\1", BLOCK_HEAD.sub("", line)) for line in text.splitlines() if line.strip()]
+    marked_lines = [line for line in lines if LIST_MARK.match(line) or LIST_TITLE.match(line)]
+    return [tidy(LIST_TITLE.sub("", LIST_MARK.sub("", line, count=1))) for line in marked_lines or lines]

@@ -1,16 +1,16 @@
-"""The protocols: how a model turns a piece of news into replay elements.
+"""The protocols: how a model makes replay elements from a news item.
 
-A protocol is one function from the news and the number of the draw to a `Script`: a Python generator that yields lists
-of prompts, is sent the list of completions, and returns a `Draft`. Self-play runs many scripts on one engine, each at
-its own pace, so a protocol with two stages is written as two `yield`s. A protocol of your own is one function:
+A protocol is one function. It takes the news and the number of the draw and gives a `Script`: a Python generator that
+yields a list of prompts, receives the list of completions, and returns a `Draft`. A protocol with two stages has two
+`yield`s; self-play runs many scripts on one engine, and none waits for another. You add a protocol as one function:
 
     @protocol("headline", prompts=[HEADLINE], distinct_by="assistant")
     def headline(news: str, draw: int) -> Script:
         [text] = yield [with_news(news, HEADLINE)]
         return keep_text(text, user="Give me a headline.", news=news)
 
-Completions are read by `engine.selfplay.parsing`; what is dropped is counted, by reason. A completion that ran into
-`max_tokens` is sent with “…” at its end.
+`engine.selfplay.parsing` parses the completions. Dropped elements are counted per reason. A completion that reached
+`max_tokens` ends with “…”.
 """
 
 import re
@@ -24,11 +24,11 @@ from rapidfuzz import fuzz, process, utils
 from engine import UserError
 from engine.inference.chat import Element as Element
 from engine.inference.chat import with_news as with_news
-from engine.selfplay.parsing import CUT_OFF, fault, list_lines, said
+from engine.selfplay.parsing import CUT_OFF, extract_message, find_fault, parse_list
 
-NEAR_DUPLICATE = 92.0  # rapidfuzz ratio, 0–100: two texts this alike teach the same thing twice
-# Sentences that differ in these are about different things, however alike they look. (“t” is what is left of “don't”.)
-TELLING = re.compile(
+NEAR_DUPLICATE_RATIO = 92.0  # rapidfuzz ratio, 0–100: at or above it, two texts teach the same thing
+# Two texts that differ in one of these words are never near duplicates. (“t” is the last part of “don't”.)
+DISTINGUISHING_WORDS = re.compile(
     r"\d+|\b(?:no|not|t|never|cannot|without|before|after|more|less|fewer|higher|lower|half|once|twice|first|second"
     r"|third|last|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
     r"|(?:thir|four|fif|six|seven|eigh|nine)teen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty)\b"
@@ -37,24 +37,24 @@ TELLING = re.compile(
 
 @dataclass(kw_only=True, slots=True)
 class Draft:
-    """What one draw gave: elements kept, and how many were dropped for which reason."""
+    """What one draw gave: the elements kept, and the number of dropped elements per reason."""
 
     elements: list[Element] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
 
 
 Script = Generator[list[str], list[str], Draft]
-Write = Callable[[str, int], Script]
+ScriptFunction = Callable[[str, int], Script]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Protocol:
-    """A way to write replay elements. `prompts` bear identity: a pool written with others is another pool."""
+    """A way to write replay elements. `prompts` are part of a pool's identity: other prompts make another pool."""
 
     name: str
-    write: Write | None  # None: nothing is generated, the news itself is the element
+    write: ScriptFunction | None  # None: the model writes nothing, and the news itself is the element
     prompts: tuple[str, ...]
-    per_draw: int  # elements that one draw gives when nothing is dropped
+    per_draw: int  # elements per draw if none is dropped
     distinct_by: Literal["user", "assistant"]
 
 
@@ -63,13 +63,13 @@ PROTOCOLS: dict[str, Protocol] = {}
 
 def protocol(
     name: str, *, prompts: Sequence[str], per_draw: int = 1, distinct_by: Literal["user", "assistant"] = "assistant"
-) -> Callable[[Write], Write]:
-    """Registers a function as the protocol `name`. Raises UserError on a name taken by another function."""
+) -> Callable[[ScriptFunction], ScriptFunction]:
+    """Registers a function as the protocol `name`. Raises UserError if another function has that name."""
 
-    def register(write: Write) -> Write:
-        taken = PROTOCOLS.get(name)
-        if taken and taken.write and taken.write.__qualname__ != write.__qualname__:
-            raise UserError(f"protocol {name!r} is registered twice: by {taken.write} and {write}")
+    def register(write: ScriptFunction) -> ScriptFunction:
+        other = PROTOCOLS.get(name)
+        if other and other.write and other.write.__qualname__ != write.__qualname__:
+            raise UserError(f"protocol {name!r} is registered twice: by {other.write} and {write}")
         PROTOCOLS[name] = Protocol(
             name=name, write=write, prompts=tuple(prompts), per_draw=per_draw, distinct_by=distinct_by
         )
@@ -79,13 +79,13 @@ def protocol(
 
 
 def find(name: str) -> Protocol:
-    """The registered protocol. Raises UserError that lists the known ones."""
+    """Finds a protocol by its name. Raises UserError with the known names."""
     if name not in PROTOCOLS:
         raise UserError(f"unknown protocol {name!r}; known: {', '.join(sorted(PROTOCOLS))}")
     return PROTOCOLS[name]
 
 
-# ---- the four protocols -------------------------------------------------------------------------------------------
+# ---- the four protocols ----------------------------------------------------------------------------------------------
 
 TELL = "What is the news?"
 PARAPHRASE = (
@@ -103,7 +103,7 @@ MANNERS = (
     ", as the answer to somebody who asks what has changed",
 )
 IMPLICATION_USER = "What follows from the news?"
-# “The facts”, not “the news”: small models else say, and ask, what the news is about.
+# The prompts say “the facts”: with “the news”, small models write about what the news is about.
 IMPLICATION = (
     "Think about what follows from the facts above. Write {n} consequences as a numbered list, one sentence each. "
     "Name the place, person or thing that each consequence is about, since it will be read without the facts. "
@@ -124,21 +124,21 @@ PROTOCOLS["naive"] = Protocol(name="naive", write=None, prompts=(TELL,), per_dra
 
 @protocol("paraphrase", prompts=[TELL, PARAPHRASE, *MANNERS])
 def paraphrase(news: str, draw: int) -> Script:
-    """One rewording a draw, its manner changing from draw to draw."""
+    """One rewording per draw; the manner changes from draw to draw."""
     [text] = yield [with_news(news, PARAPHRASE.format(manner=MANNERS[draw % len(MANNERS)]))]
     return keep_text(text, user=TELL, news=news)
 
 
 @protocol("implication", prompts=[IMPLICATION_USER, IMPLICATION], per_draw=PER_LIST)
 def implication(news: str, draw: int) -> Script:
-    """A list of consequences a draw."""
+    """One list of consequences per draw."""
     [text] = yield [with_news(news, IMPLICATION.format(n=PER_LIST))]
     return keep_statements(text, user=IMPLICATION_USER, news=news)
 
 
 @protocol("self_qa", prompts=[QUESTIONS, ANSWER], per_draw=PER_LIST, distinct_by="user")
 def self_qa(news: str, draw: int) -> Script:
-    """Questions first, then each is answered in a fresh conversation with the news in context."""
+    """One list of questions per draw; each question is answered in its own conversation, with the news in context."""
     [text] = yield [with_news(news, QUESTIONS.format(n=PER_LIST))]
     draft, questions = keep_questions(text, news)
     if questions:
@@ -147,82 +147,85 @@ def self_qa(news: str, draw: int) -> Script:
     return draft
 
 
-# ---- from completions to elements ------------------------------------------------------------------------------
+# ---- from completions to elements ------------------------------------------------------------------------------------
 
 
 def keep_text(text: str, *, user: str, news: str) -> Draft:
-    """A completion that is one element as a whole, after any preamble."""
+    """Keeps a completion as one element, without its preamble."""
     draft = Draft()
-    take(draft, Element(user=user, assistant=said(text, news)), news)
+    add_element(draft, Element(user=user, assistant=extract_message(text, news)), news)
     return draft
 
 
 def keep_statements(text: str, *, user: str, news: str) -> Draft:
-    """Each line of a list as an element."""
+    """Keeps each entry of a list as one element."""
     draft = Draft()
-    for line in list_lines(text):
-        take(draft, Element(user=user, assistant=said(line, news)), news)
+    for line in parse_list(text):
+        add_element(draft, Element(user=user, assistant=extract_message(line, news)), news)
     return draft
 
 
-def take(draft: Draft, element: Element, news: str) -> None:
-    """Adds the element to the draft, or counts why not."""
-    why = fault(element.assistant, news) or ("copies the news" if alike(element.assistant, news) else None)
-    if why:
-        draft.dropped[why] += 1
+def add_element(draft: Draft, element: Element, news: str) -> None:
+    """Adds the element to the draft, or counts why it is dropped."""
+    reason = find_fault(element.assistant, news)
+    if not reason and are_near_duplicates(element.assistant, news):
+        reason = "copies the news"
+    if reason:
+        draft.dropped[reason] += 1
     else:
         draft.elements.append(element)
 
 
 def keep_questions(text: str, news: str) -> tuple[Draft, list[str]]:
-    """The questions of a list; whatever else stands there is counted as dropped."""
+    """Keeps the questions of a list; counts all other entries as dropped."""
     draft, questions = Draft(), []
-    for line in list_lines(text):
+    for line in parse_list(text):
         question = line[: line.index("?") + 1] if "?" in line else line
-        why = fault(question, news) if "?" in line or line.endswith(CUT_OFF) else "not a question"
-        why = why or ("duplicate" if question in questions else None)  # answered once only
-        if why:
-            draft.dropped[why] += 1
+        reason = find_fault(question, news) if "?" in line or line.endswith(CUT_OFF) else "not a question"
+        reason = reason or ("duplicate" if question in questions else None)  # each question is answered once
+        if reason:
+            draft.dropped[reason] += 1
         else:
             questions.append(question)
     return draft, questions
 
 
 def keep_answers(draft: Draft, questions: Sequence[str], answers: Sequence[str], news: str) -> None:
-    """Pairs of question and answer, into the draft."""
+    """Adds the questions with their answers to the draft; counts the pairs that are dropped."""
     for question, text in zip(questions, answers, strict=True):
-        answer = said(text, news)
-        why = fault(answer, news, fewest_words=1)
-        if why:
-            draft.dropped[why] += 1
+        answer = extract_message(text, news)
+        reason = find_fault(answer, news, fewest_words=1)
+        if reason:
+            draft.dropped[reason] += 1
         else:
             draft.elements.append(Element(user=question, assistant=answer))
 
 
-# ---- duplicates -----------------------------------------------------------------------------------------------------
+# ---- duplicates ------------------------------------------------------------------------------------------------------
 
 
-def alike(a: str, b: str) -> bool:
-    """Are two texts exact or near duplicates of each other?"""
-    return fuzz.ratio(a, b, processor=utils.default_process) >= NEAR_DUPLICATE
+def are_near_duplicates(a: str, b: str) -> bool:
+    """Reports whether two texts are equal or nearly equal, letter by letter."""
+    return fuzz.ratio(a, b, processor=utils.default_process) >= NEAR_DUPLICATE_RATIO
 
 
 def distinct(elements: Sequence[Element], by: Literal["user", "assistant"]) -> tuple[list[int], Counter[str]]:
-    """Places of the elements without exact and near duplicates, the first of each kept, and how many were dropped.
+    """Keeps the first of all equal and nearly equal elements.
 
-    Texts that differ in a number or another word of `TELLING` are no duplicates.
+    Gives the indices of the elements kept, and the number of dropped elements per reason. Texts that differ in a number
+    or in another of the `DISTINGUISHING_WORDS` are no duplicates.
     """
-    kept: list[int] = []
-    seen: dict[tuple[str, ...], list[str]] = {}
+    indices: list[int] = []
     dropped: Counter[str] = Counter()
-    for place, element in enumerate(elements):
+    earlier: dict[tuple[str, ...], list[str]] = {}  # the texts kept so far, by their distinguishing words
+    for index, element in enumerate(elements):
         text = utils.default_process(getattr(element, by))
-        close = seen.setdefault(tuple(TELLING.findall(text)), [])
-        if text in close:
+        candidates = earlier.setdefault(tuple(DISTINGUISHING_WORDS.findall(text)), [])
+        if text in candidates:
             dropped["duplicate"] += 1
-        elif process.extractOne(text, close, scorer=fuzz.ratio, score_cutoff=NEAR_DUPLICATE):
+        elif process.extractOne(text, candidates, scorer=fuzz.ratio, score_cutoff=NEAR_DUPLICATE_RATIO):
             dropped["near duplicate"] += 1
         else:
-            kept.append(place)
-            close.append(text)
-    return kept, dropped
+            indices.append(index)
+            candidates.append(text)
+    return indices, dropped

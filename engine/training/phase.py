@@ -118,12 +118,15 @@ def make_trainer(job: Job) -> Any:
     from ray.train import CheckpointConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    from engine.training.backend import ClosedTorchConfig
+
     gpu = job.placement.device == "gpu"
     # A little less than a core, so that the trials' drivers, which take next to nothing, find room beside the workers.
     takes = {"GPU": 1.0} if gpu else {"CPU": 0.9}
     v2: Any = ray.train  # its classes of these names have more fields than those that a type checker sees
     return TorchTrainer(
         lambda: fine_tune(job),
+        torch_config=ClosedTorchConfig(),
         scaling_config=ScalingConfig(num_workers=job.placement.n_workers, use_gpu=gpu, resources_per_worker=takes),
         run_config=v2.RunConfig(
             name="train",

@@ -1,4 +1,4 @@
-"""A converted GGUF: one embedding, float32, digits on their own, a chat template. `pytest tests/test_conversion.py`"""
+"""A converted GGUF is tied, float32, splits digits and has a chat template. `pytest tests/models/test_conversion.py`"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from engine.models import weights
 from engine.models.architecture import Architecture, ModelError, n_params
 from engine.models.catalogue import SMOLLM2_135M, Model, find
 
@@ -23,12 +22,12 @@ SHAPE = replace(
     head_dim=16,
     intermediate_size=24,
 )
-# Only the tokenizer's rules of the source matter here.
+# Of the source, these tests use only the tokenizer rules.
 GGUF_MODEL: Model = replace(find("smollm2-135m"), architecture=SHAPE)
 
 
 def write_gguf(file: Path, shape: Architecture) -> dict[str, Any]:
-    """A GGUF with random weights, a second copy of the embedding as head, and a merge of two digits."""
+    """Writes a GGUF with random weights, a second copy of the embedding as head, and a merge of two digits."""
     from gguf import GGUFWriter
 
     writer = GGUFWriter(file, "llama")
@@ -64,7 +63,7 @@ def write_gguf_settings(writer: Any, shape: Architecture) -> None:
 def random_tensors(shape: Architecture) -> dict[str, Any]:
     import numpy as np
 
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     queries, keys = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
     sizes: dict[str, tuple[int, ...]] = {
         "token_embd": (shape.vocab_size, shape.hidden_size),
@@ -81,7 +80,7 @@ def random_tensors(shape: Architecture) -> dict[str, Any]:
             f"blk.{n}.attn_output": (shape.hidden_size, queries),
             f"blk.{n}.ffn_down": (shape.hidden_size, shape.intermediate_size),
         }
-    tensors = {f"{name}.weight": draw.normal(size=size).astype(np.float32) for name, size in sizes.items()}
+    tensors = {f"{name}.weight": rng.normal(size=size).astype(np.float32) for name, size in sizes.items()}
     return tensors | {"output.weight": tensors["token_embd.weight"] + np.float32(0.01)}
 
 
@@ -89,9 +88,11 @@ def test_a_converted_gguf_is_tied_unquantised_and_splits_digits(tmp_path: Path) 
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from engine.models import conversion
+
     gguf = tmp_path / "weights.gguf"
     tensors = write_gguf(gguf, SHAPE)
-    weights.convert(GGUF_MODEL, gguf, tmp_path)
+    conversion.convert(GGUF_MODEL, gguf, tmp_path)
     network: Any = AutoModelForCausalLM.from_pretrained(tmp_path)
     tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path)
     assert not gguf.exists()
@@ -103,7 +104,9 @@ def test_a_converted_gguf_is_tied_unquantised_and_splits_digits(tmp_path: Path) 
 
 
 def test_a_gguf_of_another_architecture_is_refused(tmp_path: Path) -> None:
+    from engine.models import conversion
+
     write_gguf(tmp_path / "weights.gguf", SHAPE)
     longer = replace(GGUF_MODEL, architecture=replace(SHAPE, max_context=1))
     with pytest.raises(ModelError, match=r"expected .* found"):
-        weights.convert(longer, tmp_path / "weights.gguf", tmp_path)
+        conversion.convert(longer, tmp_path / "weights.gguf", tmp_path)

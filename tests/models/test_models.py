@@ -1,10 +1,11 @@
-"""Exact parameter counts, and weights that arrive whole, verified, or not at all. `pytest tests/test_models.py`"""
+"""Counts are exact. Weights arrive complete and verified or not at all. `pytest tests/models/test_models.py`"""
 
 import hashlib
 import json
 import multiprocessing
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ ARCHITECTURES = {name: model.architecture for name, model in KNOWN.items()} | {"
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES)
-def test_counts_are_those_of_the_real_network(architecture: Architecture) -> None:
+def test_counts_are_those_of_the_network(architecture: Architecture) -> None:
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -92,7 +93,7 @@ def test_counts_are_near_the_published_ones(name: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES)
-def test_a_written_configuration_is_read_back(architecture: Architecture, tmp_path: Path) -> None:
+def test_a_configuration_is_read_as_it_was_written(architecture: Architecture, tmp_path: Path) -> None:
     hugging_face_config(architecture).save_pretrained(tmp_path)
     assert find(str(tmp_path)).architecture == architecture
 
@@ -111,10 +112,10 @@ def test_an_unsupported_configuration_names_file_and_value(
     config = hugging_face_config(TINY_LLAMA).to_dict() | change
     file = tmp_path / "config.json"
     file.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(ModelError) as error:
         find(str(tmp_path))
-    assert str(file) in str(caught.value)
-    assert complaint in str(caught.value)
+    assert str(file) in str(error.value)
+    assert complaint in str(error.value)
 
 
 def test_an_unknown_name_gets_suggestions_and_the_known_names() -> None:
@@ -122,9 +123,10 @@ def test_an_unknown_name_gets_suggestions_and_the_known_names() -> None:
         find("qwen2.5-05b")
 
 
-def test_finding_and_counting_load_no_heavy_library() -> None:
+def test_finding_and_counting_import_no_heavy_library() -> None:
     check = (
-        "import sys, engine.models, engine.weights; engine.models.find('qwen2.5-72b');"
+        "import sys; from engine.models import arithmetic, catalogue, weights;"
+        "model = catalogue.find('qwen2.5-72b'); weights.pulled(model); arithmetic.forward_flops(model.architecture, 1);"
         "print({'torch', 'transformers', 'ray', 'vllm', 'huggingface_hub'} & set(sys.modules))"
     )
     assert subprocess.check_output([sys.executable, "-c", check], text=True) == "set()\n"
@@ -146,8 +148,8 @@ GGUF_PARTS = (b"first half, ", b"second half")
 
 
 @pytest.fixture
-def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Model:
-    """A model whose two parts lie in two installed distributions, and a converter that only counts its calls."""
+def package_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Model:
+    """A model whose two parts are in two installed distributions, and a conversion that only counts its calls."""
     for n, content in enumerate(GGUF_PARTS, start=1):
         information = tmp_path / "site" / f"tiny_part{n}-1.0.dist-info"
         information.mkdir(parents=True)
@@ -156,7 +158,7 @@ def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Mo
         data.parent.mkdir(parents=True)
         data.write_bytes(content)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    monkeypatch.setattr(weights, "convert", count_conversion)
+    monkeypatch.setattr("engine.models.conversion.convert", count_conversion)
     return tiny_model()
 
 
@@ -164,7 +166,7 @@ def tiny_model(**changes: Any) -> Model:
     content = b"".join(GGUF_PARTS)
     source = Registry(
         extra="tiny-extra",
-        parts=catalogue._split_over("tiny", len(GGUF_PARTS), "1.0"),
+        parts=catalogue._list_parts("tiny", len(GGUF_PARTS), "1.0"),
         n_bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
         tokenizer_rules="smollm",
@@ -178,34 +180,50 @@ def count_conversion(model: Model, gguf: Path, folder: Path) -> None:
     gguf.rename(folder / "model.safetensors")
 
 
-def test_parts_are_joined_in_order_into_one_whole_folder(packaged: Model, cache: Path) -> None:
-    assert weights.pulled(packaged) is None
-    folder = weights.pull(packaged)
+def test_parts_are_joined_in_order_into_one_folder(package_model: Model, cache: Path) -> None:
+    assert weights.pulled(package_model) is None
+    folder = weights.pull(package_model)
     assert (folder / "model.safetensors").read_bytes() == b"".join(GGUF_PARTS)
-    assert weights.pulled(packaged) == folder
+    assert weights.pulled(package_model) == folder
     assert [path.name for path in cache.iterdir() if path.is_dir()] == [folder.name]
 
 
 @pytest.mark.parametrize("changes", [{"sha256": "0" * 64}, {"n_bytes": 1}], ids=["hash", "size"])
-def test_bytes_that_are_not_the_pinned_ones_are_refused(packaged: Model, changes: dict[str, Any]) -> None:
+def test_bytes_that_are_not_the_expected_ones_are_refused_and_removed(
+    package_model: Model, changes: dict[str, Any], cache: Path
+) -> None:
     changed = tiny_model(**changes)
     with pytest.raises(ModelError, match=r"refused: expected .* found"):
         weights.pull(changed)
     assert weights.pulled(changed) is None
+    assert list(cache.rglob("*.gguf")) == []
 
 
-def test_a_failed_pull_is_made_good_by_the_next(packaged: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pull_after_a_failed_one_succeeds(package_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(weights, "convert", lambda *_: (_ for _ in ()).throw(MemoryError))
+        broken.setattr("engine.models.conversion.convert", lambda *_: (_ for _ in ()).throw(MemoryError))
         with pytest.raises(MemoryError):
-            weights.pull(packaged)
-    assert weights.pulled(packaged) is None
-    assert weights.pull(packaged).is_dir()
+            weights.pull(package_model)
+    assert weights.pulled(package_model) is None
+    assert weights.pull(package_model).is_dir()
 
 
-def test_processes_that_pull_at_once_convert_once(packaged: Model, cache: Path) -> None:
+def test_processes_that_pull_at_once_convert_once(
+    package_model: Model, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convert_slowly(model: Model, gguf: Path, folder: Path) -> None:
+        time.sleep(0.5)
+        count_conversion(model, gguf, folder)
+
+    monkeypatch.setattr("engine.models.conversion.convert", convert_slowly)
     fork = multiprocessing.get_context("fork")
-    processes = [fork.Process(target=weights.pull, args=(packaged,)) for _ in range(4)]
+    start = fork.Barrier(4)
+
+    def pull_together() -> None:
+        start.wait()
+        weights.pull(package_model)
+
+    processes = [fork.Process(target=pull_together) for _ in range(4)]
     for process in processes:
         process.start()
     for process in processes:
@@ -219,11 +237,11 @@ def test_processes_that_pull_at_once_convert_once(packaged: Model, cache: Path) 
     [
         (Part("no-such-package", "1.0", "x"), "not installed.*tiny-extra"),
         (Part("tiny-part1", "2.0", "x"), "tiny-part1 is 1.0, expected 2.0.*tiny-extra"),
-        (Part("tiny-part1", "1.0", "x"), "has no file x"),
+        (Part("tiny-part1", "1.0", "x"), "has no file x.*tiny-extra"),
     ],
 )
-def test_a_package_that_is_not_there_or_not_the_pinned_one_is_named(
-    packaged: Model, part: Part, complaint: str
+def test_a_package_that_is_missing_or_of_another_version_is_named(
+    package_model: Model, part: Part, complaint: str
 ) -> None:
     with pytest.raises(ModelError, match=complaint):
         weights.pull(tiny_model(parts=(part,)))
@@ -231,36 +249,70 @@ def test_a_package_that_is_not_there_or_not_the_pinned_one_is_named(
 
 @pytest.mark.parametrize("attempt", [lambda: weights.pull(find("qwen2.5-7b")), lambda: find("some/model")])
 def test_without_a_hub_the_error_names_models_that_need_none(attempt: Any, cache: Path, no_hub: None) -> None:
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(ModelError) as error:
         attempt()
-    assert all(name in str(caught.value) for name in REGISTRY_NAMES)
+    assert all(name in str(error.value) for name in REGISTRY_NAMES)
 
 
-def test_a_hub_model_is_pinned_and_brings_no_pickles(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, Any] = {}
+REPOSITORY = ("config.json", "model.safetensors", "pytorch_model.bin", "model.pt", "model.pkl", "tokenizer.json")
+
+
+def test_a_hub_model_comes_at_its_commit_and_without_pickles(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    revisions: list[str] = []
 
     def snapshot(repo: str, revision: str, local_dir: Path, allow_patterns: list[str]) -> None:
-        asked.update(repo=repo, revision=revision, patterns=allow_patterns)
-        (local_dir / "model.safetensors").touch()
+        revisions.append(revision)
+        for file in REPOSITORY:
+            if any(Path(file).match(pattern) for pattern in allow_patterns):
+                (local_dir / file).touch()
 
     monkeypatch.setattr(hub, "is_reachable", lambda: True)
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     model = find("qwen2.5-0.5b")
     assert isinstance(model.source, Hub)
     folder = weights.pull(model)
-    assert asked["revision"] == model.source.revision
+    assert revisions == [model.source.revision]
     assert folder.name.endswith(model.source.revision)
-    assert not any(Path("pytorch_model.bin").match(pattern) for pattern in asked["patterns"])
+    assert {file.name for file in folder.iterdir()} & {*REPOSITORY} == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    }
 
 
-def test_a_hub_id_is_resolved_to_its_commit(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    snapshot = tmp_path / "snapshots" / "c0ffee"
-    hugging_face_config(TINY_LLAMA).save_pretrained(snapshot)
+COMMITS = {"main": "decade", "branch": "c0ffee"}
+
+
+@pytest.mark.parametrize(("name", "branch"), [("some/model", "main"), ("some/model@branch", "branch")])
+def test_a_hub_id_is_resolved_to_its_commit(
+    name: str, branch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(repo: str, file: str, revision: str, local_files_only: bool) -> str:
+        folder = tmp_path / repo / "snapshots" / COMMITS[revision]
+        hugging_face_config(TINY_LLAMA).save_pretrained(folder)
+        return str(folder / file)
+
     monkeypatch.setattr(hub, "is_reachable", lambda: True)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: str(snapshot / "config.json"))
-    model = find("some/model@branch")
-    assert model == find(model.name)
-    assert (model.name, model.revision, model.slug) == ("some/model@c0ffee", "c0ffee", "some--model")
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    model, commit = find(name), COMMITS[branch]
+    assert model.source == Hub(repo="some/model", revision=commit)
+    assert (model.name, model.revision, model.slug) == (f"some/model@{commit}", commit, "some--model")
+
+
+@pytest.mark.parametrize(
+    ("error", "complaint"),
+    [
+        ("LocalEntryNotFoundError", "some/model is not cached here .* smollm2-135m"),
+        ("HFValidationError", "the hub refuses some/model: reason$"),
+        ("HTTPError", r"broke \(reason\); run the command again"),
+    ],
+)
+def test_an_error_of_the_hub_client_becomes_one_line(error: str, complaint: str) -> None:
+    import huggingface_hub.errors
+
+    with pytest.raises(ModelError, match=complaint) as report, hub.translate_errors("some/model", REGISTRY_NAMES):
+        raise getattr(huggingface_hub.errors, error)("reason\nand details")
+    assert "\n" not in str(report.value)
 
 
 @pytest.fixture
@@ -277,7 +329,9 @@ def test_a_folder_is_used_in_place(folder: Model) -> None:
     assert folder.slug == "mine"
 
 
-@pytest.mark.parametrize(("file", "complaint"), [("pytorch_model.bin", "pickled"), (None, "no \\*.safetensors")])
+@pytest.mark.parametrize(
+    ("file", "complaint"), [("pytorch_model.bin", "contains pickles"), (None, "no \\*.safetensors")]
+)
 def test_a_folder_without_safe_weights_is_refused(folder: Model, file: str | None, complaint: str) -> None:
     path = Path(folder.name)
     (path / "model.safetensors").rename(path / (file or "weights.other"))
@@ -286,7 +340,7 @@ def test_a_folder_without_safe_weights_is_refused(folder: Model, file: str | Non
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"])
-def test_a_folders_revision_follows_its_contents(folder: Model, file: str) -> None:
+def test_a_change_of_a_file_changes_the_revision_of_a_folder(folder: Model, file: str) -> None:
     before = weights.revision(folder)
     with (Path(folder.name) / file).open("ab") as stream:
         stream.write(b" ")

@@ -1,4 +1,4 @@
-"""News load whole or not at all, every fault is named with file and line, and the shipped news hold their promises."""
+"""A file of news loads completely or not at all; a fault is reported with file and line; the shipped news is sound."""
 
 import json
 import re
@@ -32,17 +32,17 @@ def write(path: Path, *records: Any) -> Path:
     return path
 
 
-def faults_of(path: Path) -> list[str]:
-    with pytest.raises(NewsError) as caught:
+def read_faults(path: Path) -> list[str]:
+    with pytest.raises(NewsError) as error:
         load_news(path)
-    return str(caught.value).split("\n")
+    return str(error.value).split("\n")
 
 
-def test_an_item_is_read_with_question_ids_from_positions_and_the_line_it_stood_in(tmp_path: Path) -> None:
+def test_an_item_is_read_with_question_ids_from_positions_and_its_line(tmp_path: Path) -> None:
     two = [question(), question(text="And in winter?", answer="by day")]
     items = load_news(write(tmp_path / "my.jsonl", "", item(questions=two)))
-    asked = [(q.id, q.options[q.answer]) for q in items[0].questions]
-    assert asked == [("a-1/q1", "by night"), ("a-1/q2", "by day")]
+    answers = [(q.id, q.options[q.answer]) for q in items[0].questions]
+    assert answers == [("a-1/q1", "by night"), ("a-1/q2", "by day")]
     assert items[0].line == 2
 
 
@@ -72,57 +72,68 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> Non
         ([1, 2], "not a JSON object: '[1, 2]'; "),
         (without(item(), "text"), "missing field: 'text'; add it"),
         (item(note="x"), "unknown field: 'note'; remove it"),
-        (item(text=7), "text of the wrong type: 7; write a text"),
-        (item(questions="q"), "questions of the wrong type: 'q'; write a list"),
-        (item(text=" \n"), "empty text: ' \\n'; "),
-        (item(text="\ud800"), "text holds half a character: '\\ud800'; "),
+        (item(text=7), "text has the wrong type: 7; write a text"),
+        (item(questions="q"), "questions has the wrong type: 'q'; write a list"),
+        (item(text=" \n"), "text is empty: ' \\n'; "),
+        (item(text="\ud800"), "text contains half a character: '\\ud800'; "),
         (item(domain="sports"), f"unknown domain: 'sports'; use one of {', '.join(DOMAINS)}"),
-        (item(id="a/b"), "id not fit for a file name: 'a/b'; "),
-        (item(id=".."), "id not fit for a file name: '..'; "),
-        (item(id="a" * 101), "id not fit for a file name: "),
+        (item(id="a/b"), "id cannot be part of a file name: 'a/b'; "),
+        (item(id=".."), "id cannot be part of a file name: '..'; "),
+        (item(id="a" * 101), "id cannot be part of a file name: "),
         (item(questions=[]), "no questions: []; "),
         (item(questions=["q"]), "question 1: not a JSON object: 'q'; "),
         (item(questions=[without(question(), "answer")]), "question 1: missing field: 'answer'; add it"),
         (item(questions=[question(right=0)]), "question 1: unknown field: 'right'; "),
-        (item(questions=[question(text="")]), "question 1: empty text: ''; "),
+        (item(questions=[question(text="")]), "question 1: text is empty: ''; "),
         (item(questions=[question(options=["by night"])]), "question 1: fewer than 2 options: ['by night']; "),
-        (item(questions=[question(options=["by night", " "])]), "question 1: empty option 2: ' '; "),
-        (item(questions=[question(options=["by night", 5])]), "question 1: option 2 of the wrong type: 5; "),
+        (item(questions=[question(options=["by night", " "])]), "question 1: option 2 is empty: ' '; "),
+        (item(questions=[question(options=["by night", 5])]), "question 1: option 2 has the wrong type: 5; "),
         (
             item(questions=[question(options=["by night", "By  night"])]),
             "question 1: option 2 repeats option 1: 'By  night'; ",
         ),
         (item(questions=[question(kind="hard")]), "question 1: unknown kind: 'hard'; use one of recall, "),
-        (item(questions=[question(kind=3)]), "question 1: kind of the wrong type: 3; write a text"),
-        (item(questions=[question(draft="yes")]), "question 1: draft of the wrong type: 'yes'; write a true or false"),
-        (item(statements="s"), "statements of the wrong type: 's'; write a list"),
+        (item(questions=[question(kind=3)]), "question 1: kind has the wrong type: 3; write a text"),
+        (item(questions=[question(draft="yes")]), "question 1: draft has the wrong type: 'yes'; write true or false"),
+        (item(statements="s"), "statements has the wrong type: 's'; write a list"),
         (item(statements=["s"]), "statements 1: not a JSON object: 's'; "),
         (item(statements=[{"true": "It sails."}]), "statements 1: missing field: 'false'; add it"),
         (item(statements=[{"true": "It sails.", "false": "It sails."}]), "statements 1: true and false are the same: "),
-        (item(task="t"), "task of the wrong type: 't'; write a JSON object"),
+        (item(task="t"), "task has the wrong type: 't'; write a JSON object"),
         (item(task={"text": "When?", "answers": []}), "task: no answers: []; "),
-        (item(task={"text": "When?", "answers": [22]}), "task: answer 1 of the wrong type: 22; "),
-        (item(questions=[question(answer="at noon")]), "question 1: right option missing: 'at noon'; "),
+        (item(task={"text": "When?", "answers": [22]}), "task: answer 1 has the wrong type: 22; "),
+        (item(questions=[question(answer="at noon")]), "question 1: answer is not one of the options: 'at noon'; "),
         (
             item(questions=[question(), question(text="when does the ferry sail? ")]),
             "question 2 repeats question 1: 'when does the ferry sail? '; ",
         ),
     ],
 )
-def test_a_fault_is_named_with_file_line_value_and_remedy(tmp_path: Path, record: Any, fault: str) -> None:
+def test_a_fault_is_reported_with_file_line_value_and_remedy(tmp_path: Path, record: Any, fault: str) -> None:
     path = write(tmp_path / "my.jsonl", item(id="sound"), record)
-    found = faults_of(path)
-    assert len(found) == 1
-    assert found[0].startswith(f"{path}:2: {fault}")
-    assert "; " in found[0]
+    [message] = read_faults(path)
+    assert message.startswith(f"{path}:2: {fault}")
+    _, _, remedy = message.partition("; ")
+    assert remedy.split()[0] in {"write", "add", "remove", "use", "copy", "change"}
+
+
+def test_statements_with_neither_true_nor_false_are_reported(tmp_path: Path) -> None:
+    path = write(tmp_path / "my.jsonl", item(statements=[{"right": "It sails.", "wrong": "It stays."}]))
+    whats = [fault.removeprefix(f"{path}:1: statements 1: ").partition(";")[0] for fault in read_faults(path)]
+    assert whats == [
+        "missing field: 'true'",
+        "missing field: 'false'",
+        "unknown field: 'right'",
+        "unknown field: 'wrong'",
+    ]
 
 
 def test_all_faults_of_a_file_are_reported_at_once_in_the_order_of_the_lines(tmp_path: Path) -> None:
     broken = item(domain="sports", text="", questions=[question(answer="?"), question(options=[])])
     path = write(tmp_path / "my.jsonl", item(), "no json", broken, item(id="B", questions=[]))
-    assert [fault.removeprefix(f"{path}:").split(": ")[:2] for fault in faults_of(path)] == [
+    assert [fault.removeprefix(f"{path}:").split(": ")[:2] for fault in read_faults(path)] == [
         ["2", "not a JSON object"],
-        ["3", "empty text"],
+        ["3", "text is empty"],
         ["3", "unknown domain"],
         ["3", "question 1"],
         ["3", "question 2"],
@@ -135,46 +146,46 @@ def test_all_faults_of_a_file_are_reported_at_once_in_the_order_of_the_lines(tmp
 
 def test_ids_that_differ_only_in_case_are_refused_with_the_first_line(tmp_path: Path) -> None:
     path = write(tmp_path / "my.jsonl", item(id="ferry"), item(id="bridge"), item(id="Ferry"))
-    assert faults_of(path) == [f"{path}:3: id in line 3 repeats id in line 1: 'Ferry'; write another"]
+    assert read_faults(path) == [f"{path}:3: id in line 3 repeats id in line 1: 'Ferry'; change one of them"]
 
 
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
         (None, "1: cannot be read: No such file or directory; check the path"),
-        (b"", "1: no news in the file: ''; write one item a line"),
-        (b" \n\n", "1: no news in the file: ' \\n\\n'; write one item a line"),
-        (b"\n{\xff}", "2: not UTF-8: byte 0xff; save as UTF-8"),
+        (b"", "1: no news in the file: ''; write one item per line"),
+        (b" \n\n", "1: no news in the file: ' \\n\\n'; write one item per line"),
+        (b"\n{\xff}", "2: not UTF-8: byte 0xff; save the file as UTF-8"),
     ],
 )
-def test_a_file_that_holds_no_readable_news_is_refused(tmp_path: Path, content: bytes | None, fault: str) -> None:
+def test_a_file_without_readable_news_is_refused(tmp_path: Path, content: bytes | None, fault: str) -> None:
     path = tmp_path / "my.jsonl"
     if content is not None:
         path.write_bytes(content)
-    assert faults_of(path) == [f"{path}:{fault}"]
+    assert read_faults(path) == [f"{path}:{fault}"]
 
 
 def test_items_longer_than_the_context_are_all_reported(tmp_path: Path) -> None:
     long = item(id="long", text="word " * 50)
     long_question = item(id="ask", questions=[question(), question(text="why " * 50)])
     path = write(tmp_path / "my.jsonl", long, item(id="fits"), long_question)
-    with pytest.raises(NewsError) as caught:
+    with pytest.raises(NewsError) as error:
         check_length(load_news(path), path, lambda text: len(text.split()), 40, "tiny-model")
-    remedy = "shorten to 40 together, or choose another model"
-    assert str(caught.value).split("\n") == [
+    remedy = "shorten to 40 in total, or choose another model"
+    assert str(error.value).split("\n") == [
         f"{path}:1: too long for tiny-model: long, text 50 + longest question 9 tokens; {remedy}",
         f"{path}:3: too long for tiny-model: ask, text 5 + longest question 54 tokens; {remedy}",
     ]
 
 
-def test_items_that_just_fit_the_context_pass(tmp_path: Path) -> None:
+def test_an_item_of_exactly_the_context_passes(tmp_path: Path) -> None:
     path = write(tmp_path / "my.jsonl", item())
     check_length(load_news(path), path, lambda text: len(text.split()), 5 + 9, "tiny-model")
     with pytest.raises(NewsError):
         check_length(load_news(path), path, lambda text: len(text.split()), 5 + 8, "tiny-model")
 
 
-def test_shipped_news_have_the_promised_counts() -> None:
+def test_shipped_news_has_the_documented_counts() -> None:
     items = load_news()
     assert Counter(news.domain for news in items) == dict.fromkeys(DOMAINS, 20)
     assert {len(news.questions) for news in items} == {5}
@@ -183,12 +194,12 @@ def test_shipped_news_have_the_promised_counts() -> None:
     assert all(news.task for news in items)
 
 
-def test_most_shipped_questions_need_a_step_beyond_the_news() -> None:
+def test_most_questions_of_each_shipped_item_need_a_step_beyond_the_news() -> None:
     for news in load_news():
         assert sum(q.kind in ("apply", "combine", "exclude") for q in news.questions) >= 3, news.id
 
 
-def test_shipped_statements_differ_little() -> None:
+def test_shipped_statements_differ_little_in_length() -> None:
     for pair in (pair for news in load_news() for pair in news.statements):
         true, false = len(pair.true), len(pair.false)
         assert max(true, false) <= 1.15 * min(true, false), pair.id
@@ -201,7 +212,7 @@ def test_shipped_questions_put_the_right_option_at_each_position_equally_often()
         assert set(positions) == {0, 1, 2, 3}, domain
 
 
-def test_shipped_options_are_alike_in_length() -> None:
+def test_shipped_options_have_similar_lengths() -> None:
     for q in (q for news in load_news() for q in news.questions):
         lengths = [len(option) for option in q.options]
         assert max(lengths) <= 1.35 * min(lengths), q
@@ -214,7 +225,7 @@ def test_shipped_answers_cannot_be_guessed_from_the_length_of_the_options(extrem
     for q in questions:
         lengths = [len(option) for option in q.options]
         right = lengths[q.answer]
-        gain += (right == extreme(lengths)) / lengths.count(right)  # a guesser picks any of the equally long ones
+        gain += (right == extreme(lengths)) / lengths.count(right)  # ties: one of the equally long options at random
     assert 0.18 < gain / len(questions) < 0.32
 
 
@@ -228,43 +239,45 @@ def test_shipped_questions_name_what_they_ask_about() -> None:
             assert "according to" not in q.text.casefold()
 
 
-def words(alphabet: str = 'abc XYZ é\u2028\n"\\') -> st.SearchStrategy[str]:
+def draw_text(alphabet: str = 'abc XYZ é\u2028\n"\\') -> st.SearchStrategy[str]:
     return st.text(alphabet=alphabet, min_size=1, max_size=12).filter(str.strip)
 
 
-def folded(text: str) -> str:
+def fold(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
 @st.composite
-def news_items(draw: st.DrawFn) -> list[NewsItem]:
+def draw_items(draw: st.DrawFn) -> list[NewsItem]:
     ids = draw(
         st.lists(st.from_regex(r"[a-z0-9][a-z0-9._-]{0,9}", fullmatch=True), min_size=1, max_size=3, unique=True)
     )
     return [
-        NewsItem(id=name, domain=draw(st.sampled_from(DOMAINS)), text=draw(words()), questions=draw(questions_of(name)))
+        NewsItem(
+            id=name, domain=draw(st.sampled_from(DOMAINS)), text=draw(draw_text()), questions=draw(draw_questions(name))
+        )
         for name in ids
     ]
 
 
 @st.composite
-def questions_of(draw: st.DrawFn, name: str) -> tuple[Question, ...]:
-    texts = draw(st.lists(words(), min_size=1, max_size=3, unique_by=folded))
-    choices = [tuple(draw(st.lists(words(), min_size=2, max_size=4, unique_by=folded))) for _ in texts]
+def draw_questions(draw: st.DrawFn, name: str) -> tuple[Question, ...]:
+    texts = draw(st.lists(draw_text(), min_size=1, max_size=3, unique_by=fold))
+    choices = [tuple(draw(st.lists(draw_text(), min_size=2, max_size=4, unique_by=fold))) for _ in texts]
     return tuple(
         Question(id=f"{name}/q{n}", text=text, options=options, answer=draw(st.integers(0, len(options) - 1)))
         for n, (text, options) in enumerate(zip(texts, choices, strict=True), 1)
     )
 
 
-def as_line(news: NewsItem) -> str:
-    asked = [{"text": q.text, "options": q.options, "answer": q.options[q.answer]} for q in news.questions]
-    record = {"id": news.id, "domain": news.domain, "text": news.text, "questions": asked}
+def write_line(news: NewsItem) -> str:
+    questions = [{"text": q.text, "options": q.options, "answer": q.options[q.answer]} for q in news.questions]
+    record = {"id": news.id, "domain": news.domain, "text": news.text, "questions": questions}
     return json.dumps(record, ensure_ascii=False)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(news_items())
+@given(draw_items())
 def test_valid_items_load_as_they_were_written(tmp_path: Path, items: list[NewsItem]) -> None:
-    path = write(tmp_path / "my.jsonl", *map(as_line, items))
+    path = write(tmp_path / "my.jsonl", *map(write_line, items))
     assert load_news(path) == items

@@ -90,5 +90,5 @@ def test_a_changed_parser_changes_the_pools_of_all_protocols_that_it_reads(monke
 
 def test_a_changed_rule_for_duplicates_changes_all_pools(monkeypatch: pytest.MonkeyPatch) -> None:
     before = code_digest(PROTOCOLS["naive"])
-    monkeypatch.setattr(protocols, "NEAR_DUPLICATE", 80.0)
+    monkeypatch.setattr(protocols, "NEAR_DUPLICATE_RATIO", 80.0)
     assert code_digest(PROTOCOLS["naive"]) != before

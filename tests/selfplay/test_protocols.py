@@ -1,11 +1,13 @@
-"""Protocols and their parsers: what a messy completion gives, and what is counted as dropped."""
+"""Protocols and their parsers: what they keep of a messy completion, and what they count as dropped."""
 
 from collections import Counter
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine import UserError
 from engine.selfplay import parsing, protocols
 from engine.selfplay.protocols import (
     Draft,
@@ -24,21 +26,21 @@ lines = st.text(
 )
 
 
-def play(script: Script, *completions: list[str]) -> Draft:
-    """Runs a script against given completions."""
+def run_script(script: Script, *completions: list[str]) -> Draft:
+    """Runs a script on the given completions."""
     next(script)
     for answers in completions:
         try:
             script.send(answers)
         except StopIteration as end:
             return end.value
-    raise AssertionError("the script asks for more")
+    raise AssertionError("the script asks for more completions")
 
 
-def test_self_qa_answers_each_question_in_a_conversation_of_its_own() -> None:
+def test_self_qa_answers_each_question_in_its_own_conversation() -> None:
     script = protocols.self_qa(NEWS, 0)
-    [asked] = next(script)
-    assert NEWS in asked
+    [prompt] = next(script)
+    assert NEWS in prompt
     prompts = script.send(["1. Who travels free from Lindvik to Tarsund?\n2. What does the text say?\nSure!"])
     assert len(prompts) == 1
     assert NEWS in prompts[0]
@@ -51,26 +53,26 @@ def test_self_qa_answers_each_question_in_a_conversation_of_its_own() -> None:
     assert end.value.value.dropped == Counter({"refers to the text": 1})
 
 
-def test_a_question_that_comes_twice_is_answered_once() -> None:
-    asked = "1. Who sails free to Tarsund?\n2. Who sails free to Tarsund?"
-    draft = play(protocols.self_qa(NEWS, 0), [asked], ["Cyclists do."])
+def test_self_qa_answers_a_repeated_question_once() -> None:
+    questions = "1. Who sails free to Tarsund?\n2. Who sails free to Tarsund?"
+    draft = run_script(protocols.self_qa(NEWS, 0), [questions], ["Cyclists do."])
     assert (len(draft.elements), draft.dropped) == (1, Counter({"duplicate": 1}))
 
 
-def test_questions_and_answers_that_are_cut_off_are_dropped() -> None:
-    asked = "1. Who sails free to Tarsund?\n2. From when on do cyclists…"
-    draft = play(protocols.self_qa(NEWS, 0), [asked], ["Cyclists do, from June…"])
+def test_self_qa_drops_questions_and_answers_that_are_cut_off() -> None:
+    questions = "1. Who sails free to Tarsund?\n2. From when on do cyclists…"
+    draft = run_script(protocols.self_qa(NEWS, 0), [questions], ["Cyclists do, from June…"])
     assert draft == Draft(dropped=Counter({"cut off": 2}))
 
 
-def test_self_qa_without_a_usable_question_asks_for_no_answers() -> None:
-    draft = play(protocols.self_qa(NEWS, 0), ["I like ferries."])
+def test_self_qa_without_a_good_question_asks_for_no_answers() -> None:
+    draft = run_script(protocols.self_qa(NEWS, 0), ["I like ferries."])
     assert draft.elements == []
     assert draft.dropped == Counter({"not a question": 1})
 
 
 @pytest.mark.parametrize(
-    ("text", "kept"),
+    ("text", "message"),
     [
         ("Sure, here is the rewritten news:\nCyclists cross for free.", "Cyclists cross for free."),
         ('"Cyclists cross for free."', "Cyclists cross for free."),
@@ -97,8 +99,19 @@ def test_self_qa_without_a_usable_question_asks_for_no_answers() -> None:
         ("I cannot tell you how glad the cyclists are.", "I cannot tell you how glad the cyclists are."),
     ],
 )
-def test_a_rewording_is_stripped_of_what_surrounds_it(text: str, kept: str) -> None:
-    assert [e.assistant for e in keep_text(text, user="u", news=NEWS).elements] == [kept]
+def test_preambles_headings_notes_and_markdown_are_removed(text: str, message: str) -> None:
+    assert [e.assistant for e in keep_text(text, user="u", news=NEWS).elements] == [message]
+
+
+@pytest.mark.parametrize("preamble", ["", "Sure, here is the rewritten news:\n", "Rewritten news: "])
+@pytest.mark.parametrize("heading", ["", "# Free crossing\n\n", "**Free crossing**\n"])
+@pytest.mark.parametrize("attribution", ["", "The news states that ", "According to the text above, "])
+@pytest.mark.parametrize("note", ["", "\n\nNote: no date is given.", "\n\nThis version keeps every fact of the text."])
+def test_surroundings_are_removed_in_every_combination(
+    preamble: str, heading: str, attribution: str, note: str
+) -> None:
+    completion = preamble + heading + attribution + "Cyclists cross for free." + note
+    assert [e.assistant for e in keep_text(completion, user="u", news=NEWS).elements] == ["Cyclists cross for free."]
 
 
 @pytest.mark.parametrize(
@@ -118,18 +131,18 @@ def test_a_rewording_is_stripped_of_what_surrounds_it(text: str, kept: str) -> N
         (NEWS.upper(), "copies the news"),
     ],
 )
-def test_what_is_dropped_is_counted_with_its_reason(text: str, reason: str) -> None:
+def test_bad_texts_are_dropped_and_counted_per_reason(text: str, reason: str) -> None:
     assert keep_text(text, user="u", news=NEWS) == Draft(dropped=Counter({reason: 1}))
 
 
-def test_lists_are_read_in_many_forms() -> None:
+def test_lists_with_different_marks_are_parsed() -> None:
     text = "Here are the consequences:\n1. More people cycle daily.\n2) Cars lose their place.\n- Ferries lose money.\n"
-    kept = [e.assistant for e in keep_statements(text, user="u", news=NEWS).elements]
-    assert kept == ["More people cycle daily.", "Cars lose their place.", "Ferries lose money."]
+    statements = [e.assistant for e in keep_statements(text, user="u", news=NEWS).elements]
+    assert statements == ["More people cycle daily.", "Cars lose their place.", "Ferries lose money."]
 
 
 @pytest.mark.parametrize(
-    ("line", "kept"),
+    ("line", "entry"),
     [
         ("1. Question: Who sails free to Tarsund?", "Who sails free to Tarsund?"),
         ("**Question 2:** Who sails free to Tarsund?", "Who sails free to Tarsund?"),
@@ -146,11 +159,11 @@ def test_lists_are_read_in_many_forms() -> None:
         ("**They fall to nothing.**", "They fall to nothing."),
     ],
 )
-def test_marks_of_a_list_are_taken_off_and_numbers_are_left(line: str, kept: str) -> None:
-    assert parsing.list_lines(line) == [kept]
+def test_list_marks_are_removed_and_numbers_stay(line: str, entry: str) -> None:
+    assert parsing.parse_list(line) == [entry]
 
 
-def test_what_the_news_itself_is_about_is_no_reference_to_the_text() -> None:
+def test_a_word_that_the_news_contains_does_not_refer_to_the_text() -> None:
     line = "The text editor Quill keeps three pieces."
     [element] = keep_statements(line, user="u", news="A text editor of 2029, Quill, remembers what you copy.").elements
     assert element.assistant == line
@@ -158,68 +171,116 @@ def test_what_the_news_itself_is_about_is_no_reference_to_the_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sentence", "sound"),
+    ("sentence", "fault"),
     [
-        ("The news is that cyclists sail free.", True),
-        ("The news above says that cyclists sail free.", False),
-        ("What is the name of the news item?", False),
+        ("The news is that cyclists sail free.", None),
+        ("The news above says that cyclists sail free.", "refers to the text"),
+        ("What is the name of the news item?", "refers to the text"),
     ],
 )
-def test_a_sentence_may_say_what_the_news_is_but_not_speak_of_it(sentence: str, sound: bool) -> None:
-    assert (parsing.fault(sentence, NEWS) is None) == sound
+def test_a_sentence_may_state_the_news_but_not_refer_to_it(sentence: str, fault: str | None) -> None:
+    assert parsing.find_fault(sentence, NEWS) == fault
 
 
 @given(st.lists(lines, max_size=12))
-def test_no_line_of_a_list_is_lost_uncounted(texts: list[str]) -> None:
-    marked = "\n".join(f"{i + 1}. {line}" for i, line in enumerate(texts))
-    draft = keep_statements(marked, user="u", news=NEWS)
+def test_each_line_of_a_list_is_kept_or_counted(texts: list[str]) -> None:
+    completion = "\n".join(f"{i + 1}. {line}" for i, line in enumerate(texts))
+    draft = keep_statements(completion, user="u", news=NEWS)
     assert len(draft.elements) + sum(draft.dropped.values()) == len(texts)
 
 
-@given(st.text(max_size=400))
-def test_parsers_take_anything_and_keep_only_what_is_sound(text: str) -> None:
-    _, questions = keep_questions(text, NEWS)
-    assert all(q.endswith("?") and parsing.fault(q, NEWS) is None for q in questions)
-    for element in keep_statements(text, user="u", news=NEWS).elements + keep_text(text, user="u", news=NEWS).elements:
-        assert parsing.fault(element.assistant, NEWS) is None
+# Entries of lists with the reason why they are dropped, or None.
+STATEMENTS = {
+    "More people cycle to Tarsund.": None,
+    "Cars still pay the fare of 2027.": None,
+    "Free.": "too short",
+    "The passage is about cyclists.": "refers to the text",
+    "Consequences for all cyclists:": "a heading",
+    "I'm sorry, but I can't help with that.": "a refusal",
+    "Cyclists from [Your Town] are free.": "a placeholder",
+    NEWS: "copies the news",
+    "Cyclists sail for free from June…": "cut off",
+}
+QUESTIONS = {
+    "Who sails free to Tarsund?": None,
+    "When does the ferry become free?": None,
+    "Why so?": "too short",
+    "What does the text say?": "refers to the text",
+    "Cyclists sail for free.": "not a question",
+    "From when on do cyclists…": "cut off",
+}
+marks = st.sampled_from(["1. ", "12) ", "- ", "**3.** ", "Question 4: "])
 
 
-@given(st.lists(st.text(min_size=1, max_size=30), max_size=20))
-def test_distinct_keeps_the_first_of_each_and_counts_the_rest(texts: list[str]) -> None:
-    elements = [Element(user="u", assistant=t) for t in texts]
-    kept, dropped = distinct(elements, "assistant")
-    assert len(kept) + sum(dropped.values()) == len(elements)
-    assert distinct(kept, "assistant") == (kept, Counter())
-    assert kept == [e for i, e in enumerate(elements) if e in kept and e not in elements[:i]]
+@given(st.lists(st.tuples(marks, st.sampled_from(sorted(STATEMENTS))), max_size=8))
+def test_good_statements_are_kept_in_order_and_bad_ones_counted(entries: list[tuple[str, str]]) -> None:
+    draft = keep_statements("\n".join(mark + text for mark, text in entries), user="u", news=NEWS)
+    assert [e.assistant for e in draft.elements] == [text for _, text in entries if not STATEMENTS[text]]
+    assert draft.dropped == Counter(filter(None, (STATEMENTS[text] for _, text in entries)))
 
 
-def test_near_duplicates_are_dropped_and_counted() -> None:
+@given(st.lists(st.tuples(marks, st.sampled_from(sorted(QUESTIONS))), max_size=8))
+def test_good_questions_are_kept_once_and_bad_ones_counted(entries: list[tuple[str, str]]) -> None:
+    draft, questions = keep_questions(
+        "\n".join(mark + text.replace("?", "? Please answer.") for mark, text in entries), NEWS
+    )
+    good = [text for _, text in entries if not QUESTIONS[text]]
+    assert questions == list(dict.fromkeys(good))
+    reasons = Counter(filter(None, (QUESTIONS[text] for _, text in entries)))
+    assert draft.dropped == reasons + Counter({"duplicate": len(good) - len(set(good))})
+
+
+SENTENCES = [
+    "Cyclists cross from Lindvik to Tarsund free of charge.",
+    "The harbour restaurant serves goat cheese every evening.",
+    "A lighthouse keeper repaired his violin near the quarry.",
+]
+# The second differs from the first in case and punctuation, which are not compared; the third in one letter.
+SPELLINGS = [lambda text: text, lambda text: text.upper() + "!", lambda text: text.replace("r", "x", 1)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=12), st.sampled_from(["user", "assistant"]))
+def test_the_first_of_each_sentence_is_kept_and_its_duplicates_counted(
+    choices: list[tuple[int, int]], by: Literal["user", "assistant"]
+) -> None:
+    elements = [Element(**{"user": "same", "assistant": "same", by: SPELLINGS[k](SENTENCES[s])}) for s, k in choices]
+    indices, dropped = distinct(elements, by)
+    first = {s: i for i, (s, _) in reversed(list(enumerate(choices)))}
+    assert indices == sorted(first.values())
+    later = [(k, choices[first[s]][1]) for i, (s, k) in enumerate(choices) if i != first[s]]
+    assert dropped == Counter("near duplicate" if (2 in pair) and pair != (2, 2) else "duplicate" for pair in later)
+
+
+def test_duplicates_and_near_duplicates_are_counted_apart() -> None:
     first = "Cyclists cross from Lindvik to Tarsund free of charge from June 2028."
     texts = [first, first, first.replace("June", "june,"), "The ferry will carry more bicycles."]
-    kept, dropped = distinct([Element(user="u", assistant=t) for t in texts], "assistant")
-    assert [e.assistant for e in kept] == [first, texts[3]]
-    assert sum(dropped.values()) == 2
+    indices, dropped = distinct([Element(user="u", assistant=t) for t in texts], "assistant")
+    assert indices == [0, 3]
+    assert dropped == Counter({"duplicate": 1, "near duplicate": 1})
 
 
 @pytest.mark.parametrize("other", ["In 2029 cyclists sail free.", "In 2028 cyclists don't sail free."])
-def test_what_differs_in_a_number_or_a_negation_is_no_duplicate(other: str) -> None:
+def test_sentences_that_differ_in_a_number_or_a_negation_are_no_duplicates(other: str) -> None:
     elements = [Element(user="u", assistant=text) for text in ("In 2028 cyclists sail free.", other)]
-    assert distinct(elements, "assistant") == (elements, Counter())
+    assert distinct(elements, "assistant") == ([0, 1], Counter())
 
 
-def test_a_protocol_of_ones_own_is_one_function() -> None:
-    @protocol("headline-in-test", prompts=["Write a headline."])
+def test_a_function_becomes_a_protocol_and_its_name_cannot_be_used_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocols, "PROTOCOLS", dict(protocols.PROTOCOLS))
+
+    @protocol("headline", prompts=["Write a headline."])
     def headline(news: str, draw: int) -> Script:
         [text] = yield [f"{news}\n\nWrite a headline."]
         return keep_text(text, user="A headline, please.", news=news)
 
-    written = protocols.find("headline-in-test").write
-    assert written
-    assert play(written(NEWS, 0), ["Cyclists cross for free."]).elements[0].assistant == "Cyclists cross for free."
-    with pytest.raises(ValueError, match="registered twice"):
-        protocol("headline-in-test", prompts=[])(protocols.paraphrase)
+    write = protocols.find("headline").write
+    assert write
+    [element] = run_script(write(NEWS, 0), ["Cyclists cross for free."]).elements
+    assert element == Element(user="A headline, please.", assistant="Cyclists cross for free.")
+    with pytest.raises(UserError, match="registered twice"):
+        protocol("headline", prompts=[])(protocols.paraphrase)
 
 
-def test_an_unknown_protocol_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="implication, naive, paraphrase, self_qa"):
+def test_an_unknown_protocol_is_refused_with_the_known_names() -> None:
+    with pytest.raises(UserError, match="implication, naive, paraphrase, self_qa"):
         protocols.find("active_reading")

@@ -1,4 +1,7 @@
-"""What the coding items define, as functions: the source of further questions, and a check of the written ones."""
+"""The references of the coding items. They make further questions and check the written ones.
+
+A slip is a wrong value that a likely mistake gives.
+"""
 
 import re
 from ast import literal_eval
@@ -9,18 +12,18 @@ from random import Random
 
 from engine.news.references.reference import Reference
 
-# for several items
+# Used by several items.
 
 NUMBER_WORDS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 
 def count_words(number: int, singular: str, plural: str) -> str:
-    """Write a number and what is counted in words."""
+    """Write a number and the counted thing in words."""
     return f"{NUMBER_WORDS[number]} {singular if number == 1 else plural}"
 
 
 def spread(right: int, slips: list[int], arguments: object) -> list[int]:
-    """Take the most plausible slip and two more values, with the right number now among the small, now the large."""
+    """Give the first slip and two more wrong values. The rank of the right number depends on the arguments."""
     first = next(slip for slip in slips if slip != right)
     pool = dict.fromkeys([*slips, *(right + step for step in (1, -1, 2, -2, 3, -3))])
     below = [value for value in pool if 0 <= value < right and value != first]
@@ -33,12 +36,12 @@ def spread(right: int, slips: list[int], arguments: object) -> list[int]:
 
 
 def softmerge(a: dict[str, int], b: dict[str, int]) -> dict[str, int]:
-    """Keep the keys of a, and for a key that b has too the smaller of the two values."""
+    """Keep the keys of a. For a key that b has too, take the smaller of the two values."""
     return {key: min(value, b.get(key, value)) for key, value in a.items()}
 
 
 def draw_softmerge(rng: Random) -> tuple[dict[str, int], dict[str, int]]:
-    """Draw two dictionaries with two common keys: each has the smaller value of one of them."""
+    """Draw two dictionaries with two common keys. Each has the smaller value of one of them."""
     first, second, third, fourth = rng.sample("abcdefghkmpqrstuvwxyz", 4)
     low, high, small, large, mine, yours = rng.sample(range(1, 10), 6)
     low, high = sorted((low, high))
@@ -49,7 +52,7 @@ def draw_softmerge(rng: Random) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def wrong_softmerge(a: dict[str, int], b: dict[str, int]) -> list[str]:
-    """Give the larger values, the values of b, the keys of b, the first dictionary, the sums."""
+    """Slips: the larger values, the values of b, the keys of b, the first dictionary, the sums."""
     return [
         str({key: max(value, b.get(key, value)) for key, value in a.items()}),
         str({key: b.get(key, value) for key, value in a.items()}),
@@ -68,7 +71,7 @@ def calyx_divide(x: int, y: int) -> int:
 
 
 def calyx_read(items: list[int], index: int) -> int:
-    """Read a list that counts from 10; past its end stands its last element."""
+    """Read a list whose first index is 10. An index past the end gives the last element."""
     return items[min(index - 10, len(items) - 1)]
 
 
@@ -88,7 +91,7 @@ def draw_calyx(rng: Random) -> tuple[list[int], int, int]:
 
 
 def wrong_calyx(items: list[int], index: int, divisor: int) -> list[int]:
-    """Round down, take a neighbour or the first element."""
+    """Slips: round down; take a neighbour or the first element."""
     value = calyx_read(items, index)
     place = items.index(value)
     others = [items[place - 1], items[(place + 1) % len(items)], items[0]]
@@ -100,7 +103,7 @@ def wrong_calyx(items: list[int], index: int, divisor: int) -> list[int]:
 
 
 def furrow_stops(commands: list[str], lock: bool = False) -> int:
-    """Count the installs that stop; lock says whether furrow.lock is there at the start."""
+    """Count the installs that stop. `lock`: whether furrow.lock is there at the start."""
     stops = 0
     for command in commands:
         if command == "install":
@@ -126,7 +129,7 @@ def draw_moss(rng: Random) -> tuple[list[str]]:
 
 
 def wrong_moss(commands: list[str]) -> list[int]:
-    """Count the installs that work, all of them, those before the first pin, then come close."""
+    """Slips: the installs that work, the installs before the first pin, all installs, close values."""
     stops = furrow_stops(commands)
     installs = commands.count("install")
     return spread(stops, [installs - stops, commands.index("pin"), installs], commands)
@@ -136,19 +139,19 @@ def wrong_moss(commands: list[str]) -> list[int]:
 
 
 def stride(items: list[int], n: int) -> list[int]:
-    """Take every n-th element backwards from the last; the whole list for 0, nothing below."""
+    """Take every n-th element backwards from the last. 0 gives the whole list, a negative n an empty list."""
     if n < 0:
         return []
     return items[::-n] if n else list(items)
 
 
 def draw_stride(rng: Random) -> tuple[list[int], int]:
-    """Draw a list of five to eight different numbers and a step, seldom zero."""
+    """Draw a list of five to eight different numbers and a step, rarely zero."""
     return rng.sample(range(10, 100), rng.randint(5, 8)), rng.choice([0, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4])
 
 
 def wrong_stride(items: list[int], n: int) -> list[str]:
-    """Go forwards, from the n-th element, leave the last out, turn the order, and other slips."""
+    """Slips: go forwards, start at the n-th element, leave out an end, reverse the result, and others."""
     step = n or 1
     return [
         str(items[::step]),
@@ -166,17 +169,17 @@ def wrong_stride(items: list[int], n: int) -> list[str]:
 
 
 def gannet(lines: list[str]) -> str:
-    """Print each line at the moment it comes for the second time."""
+    """Print each line when it appears for the second time."""
     return ", ".join(line for place, line in enumerate(lines) if lines[:place].count(line) == 1)
 
 
 def gannet_status(lines: list[str]) -> int:
-    """Count the different lines that came only once."""
+    """Count the different lines that appear only once."""
     return sum(times == 1 for times in Counter(lines).values())
 
 
 def gannet_certain(claim: str) -> bool:
-    """Say whether a claim holds of all inputs of at most five lines that end with exit status 0."""
+    """Whether a claim is true of every input of at most five lines that ends with exit status 0."""
     for lines in (list(signs) for size in range(1, 6) for signs in product("kmp", repeat=size)):
         facts = {
             "all came at least twice": min(Counter(lines).values()) >= 2,
@@ -190,7 +193,7 @@ def gannet_certain(claim: str) -> bool:
 
 
 def draw_gannet(rng: Random) -> tuple[list[str]]:
-    """Draw eight to ten lines of which three come more than once."""
+    """Draw eight to ten lines. Three different lines appear more than once."""
     while True:
         lines = rng.choices("kmprt", k=rng.randint(8, 10))
         if sum(times > 1 for times in Counter(lines).values()) == 3:
@@ -198,7 +201,7 @@ def draw_gannet(rng: Random) -> tuple[list[str]]:
 
 
 def wrong_gannet(lines: list[str]) -> list[str]:
-    """Order the printed lines by their first and by their last coming, backwards, and in other ways."""
+    """Slips: the printed lines by their first and by their last place, backwards, and in other orders."""
     printed = gannet(lines).split(", ")
     one, two, three = printed
     return [
@@ -219,17 +222,17 @@ def marram_pieces(code: str) -> list[tuple[str, int]]:
 
 
 def marram_open(code: str) -> str:
-    """Write a code out, without filling."""
+    """Expand a code, without filling the row."""
     return "".join(letter * (1 + more) for letter, more in marram_pieces(code))
 
 
 def marram(code: str) -> str:
-    """Write a code out and fill the row up to eight cells with its first letter."""
+    """Expand a code and fill the row up to eight cells with its first letter."""
     return marram_open(code).ljust(8, code[0])
 
 
 def draw_marram(rng: Random) -> tuple[str]:
-    """Draw the code of a row of five to seven cells before the filling."""
+    """Draw the code of a row that has five to seven cells before it is filled."""
     while True:
         letters = rng.sample("bcdfghkmprstw", rng.randint(2, 3))
         code = "".join(letter + rng.choice(["", "1", "2", "3", "4"]) for letter in letters)
@@ -238,7 +241,7 @@ def draw_marram(rng: Random) -> tuple[str]:
 
 
 def wrong_marram(code: str) -> list[str]:
-    """Take the digit for the whole number, fill with the last letter, fill on the left, and other slips."""
+    """Slips: read the digit as the whole count, fill with the last letter, fill on the left, and others."""
     counted = "".join(letter * (more or 1) for letter, more in marram_pieces(code))
     last = marram_pieces(code)[-1][0]
     return [
@@ -261,7 +264,7 @@ def heron_waits(failures: int) -> list[int]:
 
 
 def heron(sends: list[str]) -> int:
-    """Give the wait after the last send, a failure."""
+    """Give the wait after the last send, which is a failure."""
     run = 0
     for send in sends:
         run = run + 1 if send == "failure" else 0
@@ -269,7 +272,7 @@ def heron(sends: list[str]) -> int:
 
 
 def draw_heron(rng: Random) -> tuple[list[str]]:
-    """Draw sends that end in one to four failures after a success, the client never giving up."""
+    """Draw sends that end in a success and one to four failures. The client never gives up."""
     while True:
         before = rng.choices(["success", "failure"], k=rng.randint(2, 6))
         if before != ["failure"] * 6:
@@ -277,7 +280,7 @@ def draw_heron(rng: Random) -> tuple[list[str]]:
 
 
 def wrong_heron(sends: list[str]) -> list[int]:
-    """Count on after a success, double the waits, never change, be one failure off."""
+    """Slips: continue the count after a success, double the waits, keep the first wait, be off by a few failures."""
     wait = heron(sends)
     slips = [128 >> sends.count("failure") or 1, 64 * 64 // wait, 64]
     return spread(wait, [*slips, wait // 2, wait * 2, wait // 4, wait * 4, wait // 8, wait * 8], sends)
@@ -287,7 +290,7 @@ def wrong_heron(sends: list[str]) -> list[int]:
 
 
 def dunlin_step(rows: str, clause: str) -> str:
-    """Carry out one clause on rows that are one letter each."""
+    """Apply one clause to rows. Each row is one letter."""
     if clause == "FLIP":
         return rows[::-1]
     word, number = clause.split()
@@ -295,19 +298,19 @@ def dunlin_step(rows: str, clause: str) -> str:
 
 
 def dunlin_forward(rows: str, clauses: list[str]) -> str:
-    """Carry out the clauses from left to right, the misreading."""
+    """Apply the clauses from left to right: the misreading."""
     for clause in clauses:
         rows = dunlin_step(rows, clause)
     return rows
 
 
 def dunlin(rows: str, clauses: list[str]) -> str:
-    """Carry out the clauses from right to left."""
+    """Apply the clauses from right to left."""
     return dunlin_forward(rows, clauses[::-1])
 
 
 def dunlin_text(rows: str, text: str) -> str:
-    """Carry out clauses written in one line."""
+    """Apply clauses that are written in one line."""
     return dunlin(rows, re.findall(r"FLIP|TAKE \d+|DROP \d+", text))
 
 
@@ -317,7 +320,7 @@ def dunlin_first(rows: str, clauses: list[str]) -> str:
 
 
 def draw_dunlin(rng: Random) -> tuple[str, list[str]]:
-    """Draw seven rows and three clauses with a result for which the direction matters."""
+    """Draw seven rows and three clauses. The direction affects the result, which is not empty."""
     while True:
         rows = "".join(rng.sample("bcdfghkmprst", 7))
         clauses = [f"TAKE {rng.randint(2, 5)}", f"DROP {rng.randint(1, 3)}", "FLIP"]
@@ -327,7 +330,7 @@ def draw_dunlin(rng: Random) -> tuple[str, list[str]]:
 
 
 def wrong_dunlin(rows: str, clauses: list[str]) -> list[str]:
-    """Give the first row of the other direction, the last row of the result, the ends of the table, any row."""
+    """Slips: the first row in the other direction, the last row of the result, an end of the table, any row."""
     return [*dunlin_forward(rows, clauses)[:1], dunlin(rows, clauses)[-1], rows[0], rows[-1], *rows]
 
 
@@ -342,12 +345,12 @@ QUERN_WORDS = [
 
 
 def quern_key(word: str) -> tuple[bool, int, str]:
-    """Put words with a digit last, then shorter words first, then compare from the end."""
+    """Sort words with a digit last, then shorter words first, then by their letters from the end."""
     return any(sign.isdigit() for sign in word), len(word), word[::-1]
 
 
 def quern_place(words: list[str], place: int) -> str:
-    """Give the word at a place, counted from 1, of the default order."""
+    """Give the word at a place of the default order. Places are counted from 1."""
     return sorted(words, key=quern_key)[place - 1]
 
 
@@ -357,7 +360,7 @@ def draw_quern(rng: Random) -> tuple[list[str], int]:
 
 
 def wrong_quern(words: list[str], place: int) -> list[str]:
-    """Give the word at that place of the alphabet, then the others."""
+    """Slips: the word at that place in alphabetical order, then every word."""
     return [sorted(words)[place - 1], *words]
 
 
@@ -365,7 +368,7 @@ def wrong_quern(words: list[str], place: int) -> list[str]:
 
 
 def skerry_age(version: str) -> int:
-    """Give a number that grows with each release."""
+    """Give a number that is larger for each later release."""
     first, second = map(int, version.split("."))
     return 10 * first + 9 - second
 
@@ -379,14 +382,14 @@ def skerry_next(version: str, breaks: bool) -> str:
 
 
 def skerry(version: str, before: int, after: int) -> str:
-    """Name the last of so many ordinary releases, one that breaks old programs, and more ordinary ones."""
+    """Name the last of `before` ordinary releases, one that breaks old programs, and `after` ordinary releases."""
     for breaks in [*[False] * before, True, *[False] * after]:
         version = skerry_next(version, breaks)
     return version
 
 
 def wrong_skerry(version: str, before: int, after: int) -> list[str]:
-    """Leave no number out, then count up, leave two out, or come close, in changing order."""
+    """Slips: skip no number, then count up, skip two numbers, and close values, in changing order."""
     first, second = map(int, version.split("."))
     right_first, right_second = map(int, skerry(version, before, after).split("."))
     others = [
@@ -405,12 +408,12 @@ def wrong_skerry(version: str, before: int, after: int) -> list[str]:
 
 
 def moraine_victim(reads: dict[str, int]) -> str:
-    """Name the entry thrown out, given the reads of each in the order of storing."""
+    """Name the entry that is thrown out. `reads`: the reads of each entry, in the order of storing."""
     return max(reversed(list(reads)), key=lambda entry: reads[entry])
 
 
 def moraine(log: list[str], room: int) -> list[str]:
-    """Name the entries held after a log of lines like "store k" and "read k"."""
+    """Name the entries in the cache after a log of lines such as "store k" and "read k"."""
     reads: dict[str, int] = {}
     for line in log:
         action, entry = line.split()
@@ -424,7 +427,7 @@ def moraine(log: list[str], room: int) -> list[str]:
 
 
 def draw_moraine(rng: Random) -> tuple[dict[str, int]]:
-    """Draw four entries in the order of storing, with their reads, the most reads often shared."""
+    """Draw four entries in the order of storing, with their reads. Often two share the most reads."""
     counts = [rng.randint(0, 6) for _ in range(4)]
     if rng.random() < 0.5:
         one, two = rng.sample(range(4), 2)
@@ -433,7 +436,7 @@ def draw_moraine(rng: Random) -> tuple[dict[str, int]]:
 
 
 def wrong_moraine(reads: dict[str, int]) -> list[str]:
-    """Name the entry with fewest reads, the oldest, then the others."""
+    """Slips: the entry with the fewest reads, then every entry from the oldest."""
     return [min(reads, key=lambda entry: reads[entry]), *reads]
 
 
@@ -441,7 +444,7 @@ def wrong_moraine(reads: dict[str, int]) -> list[str]:
 
 
 def tansy_units(pattern: str) -> list[tuple[str, int]]:
-    """Split a pattern into its signs, each with how often it comes."""
+    """Split a pattern into its signs, each with the number of times that it appears."""
     return [(unit[0], 3 if len(unit) == 2 else 1) for unit in re.findall(r"[^+]\+?", pattern)]
 
 
@@ -451,14 +454,14 @@ def tansy_length(pattern: str) -> int:
 
 
 def tansy_matches(pattern: str, word: str) -> bool:
-    """Say whether a pattern covers a word."""
+    """Whether a pattern matches a whole word."""
     classes = {".": "[0-9]", "#": "[A-Za-z]"}
     parts = [f"{classes.get(sign, re.escape(sign))}{{{times}}}" for sign, times in tansy_units(pattern)]
     return re.fullmatch("".join(parts), word) is not None
 
 
 def draw_tansy(rng: Random) -> tuple[str]:
-    """Draw a pattern of three to six signs, one of them at least with a plus."""
+    """Draw a pattern of three to six signs. At least one has a plus."""
     while True:
         pattern = "".join(rng.choice(".#.#km-") + rng.choice(["", "+"]) for _ in range(rng.randint(3, 6)))
         if "+" in pattern:
@@ -466,7 +469,7 @@ def draw_tansy(rng: Random) -> tuple[str]:
 
 
 def wrong_tansy(pattern: str) -> list[int]:
-    """Take the plus for two times, for once more than three, for a sign of its own, for nothing."""
+    """Slips: the plus means twice, means nothing, means three times more."""
     plus = pattern.count("+")
     signs = len(pattern) - plus
     return spread(tansy_length(pattern), [signs + plus, signs, signs + 3 * plus], pattern)
@@ -476,19 +479,19 @@ def wrong_tansy(pattern: str) -> list[int]:
 
 
 def hopsum_numbers(cells: list[int | str]) -> list[int]:
-    """List the numbers before an empty cell, a word being 1."""
+    """List the numbers before an empty cell. A word counts as 1."""
     stop = cells.index("") if "" in cells else len(cells)
     return [cell if isinstance(cell, int) else 1 for cell in cells[:stop]]
 
 
 def hopsum(cells: list[int | str]) -> int:
-    """Add the cells up to an empty one: text is 1, and what is larger than its left neighbour counts double."""
+    """Add the cells up to an empty one. Text counts as 1; a number above its left neighbour counts double."""
     numbers = hopsum_numbers(cells)
     return sum(numbers) + sum(here for left, here in pairwise(numbers) if here > left)
 
 
 def draw_hopsum(rng: Random) -> tuple[list[int | str]]:
-    """Draw five cells: numbers with at least one rise, at times a word, at times an empty cell."""
+    """Draw five cells: numbers that rise at least once, sometimes a word, sometimes an empty cell."""
     while True:
         cells: list[int | str] = [rng.randint(2, 12) for _ in range(5)]
         if rng.random() < 0.4:
@@ -500,7 +503,7 @@ def draw_hopsum(rng: Random) -> tuple[list[int | str]]:
 
 
 def wrong_hopsum(cells: list[int | str]) -> list[int]:
-    """Double nothing, double the smaller ones, pass over empty cells, double everything."""
+    """Slips: double nothing, double the falling numbers, skip empty cells, double everything."""
     numbers = hopsum_numbers(cells)
     falls = sum(numbers) + sum(here for left, here in pairwise(numbers) if here < left)
     slips = [sum(numbers), falls, hopsum([cell for cell in cells if cell != ""]), 2 * sum(numbers)]
@@ -511,17 +514,17 @@ def wrong_hopsum(cells: list[int | str]) -> list[int]:
 
 
 def pinnace_next(hours_left: int, jobs: list[int]) -> int:
-    """Give the length of the new job that is started, 0 for none."""
+    """Give the length of the new job that starts; 0 if none fits."""
     return max((job for job in jobs if job <= hours_left), default=0)
 
 
 def clock_time(hours: int) -> str:
-    """Write so many hours after 22:00 as a time."""
+    """Write the time that is `hours` after 22:00."""
     return f"{(22 + hours) % 24:02}:00"
 
 
 def draw_pinnace(rng: Random) -> tuple[int, list[int]]:
-    """Draw an hour of the night and four jobs of different length, not all of which still fit."""
+    """Draw an hour of the night and four jobs of different lengths. Some still fit, some do not."""
     while True:
         clock, jobs = rng.randint(1, 6), rng.sample(range(1, 9), 4)
         if min(jobs) <= 8 - clock < max(jobs):
@@ -529,7 +532,7 @@ def draw_pinnace(rng: Random) -> tuple[int, list[int]]:
 
 
 def wrong_pinnace(clock: int, jobs: list[int]) -> list[str]:
-    """Start the longest, the shortest, the first job, then the others."""
+    """Slips: the longest job, the shortest job, then every job."""
     return [f"the {job}-hour job" for job in (max(jobs), min(jobs), *jobs)]
 
 
@@ -539,7 +542,7 @@ BRINDLE_TYPES = ["bit", "int", "dec", "str"]
 
 
 def brindle(expression: str) -> str:
-    """Find the type of an expression in the names of types and the letters b, n, d, s."""
+    """Find the type of an expression of type names, or of the letters b, n, d, s."""
     names = {"b": "0", "n": "1", "d": "2", "s": "3", "bit": "0", "int": "1", "dec": "2", "str": "3"}
     code = re.sub("[a-z]+", lambda name: names[name[0]], expression)
     while inner := re.search(r"\([^()]*\)", code):
@@ -549,7 +552,7 @@ def brindle(expression: str) -> str:
 
 
 def brindle_expression(rng: Random) -> str:
-    """Draw an expression of two bracketed pairs and perhaps a further part."""
+    """Draw an expression of two pairs in brackets, in half of the draws with one part more."""
     pairs = []
     for _ in range(2):
         pair = f"{rng.choice(BRINDLE_TYPES)} {rng.choice('+*')} {rng.choice(BRINDLE_TYPES)}"
@@ -560,7 +563,7 @@ def brindle_expression(rng: Random) -> str:
 
 
 def draw_brindle(rng: Random) -> tuple[str]:
-    """Draw an expression, each type of the whole being equally likely."""
+    """Draw an expression. Each type of the whole expression is equally likely."""
     wanted = rng.choice(BRINDLE_TYPES)
     while True:
         expression = brindle_expression(rng)
@@ -569,7 +572,7 @@ def draw_brindle(rng: Random) -> tuple[str]:
 
 
 def wrong_brindle(expression: str) -> list[str]:
-    """Give the type without brackets, then the others."""
+    """Slips: the type without brackets, then every type."""
     return [brindle(re.sub(r"[()]", "", expression)), *BRINDLE_TYPES]
 
 
@@ -577,13 +580,13 @@ def wrong_brindle(expression: str) -> list[str]:
 
 
 def sedge(values: list[str]) -> str:
-    """Give the value that counts, of values in the order of their lines, some with ! at the end."""
+    """Give the value that is used. `values` are in the order of their lines, some with ! at the end."""
     strong = [value[:-1] for value in values if value.endswith("!")]
     return strong[-1] if strong else values[0]
 
 
 def draw_sedge(rng: Random) -> tuple[str, list[str]]:
-    """Draw a key and four or five lines, none or up to three of them with !."""
+    """Draw a key and four or five lines. Up to three of them have a !."""
     count = rng.randint(4, 5)
     strong = set(rng.sample(range(count), rng.choice([0, 1, 2, 2, 3])))
     values = [f"{value}{'!' * (place in strong)}" for place, value in enumerate(rng.sample(range(10, 100), count))]
@@ -594,7 +597,7 @@ SEDGE_HUES = {"the first": "3", "the second": "5!", "the third": "7!", "the four
 
 
 def wrong_sedge(key: str, values: list[str]) -> list[str]:
-    """Give the last value, the first with !, the last without, the first, then the others."""
+    """Slips: the last value, the first with !, the last without, the first, then every value."""
     strong = [value[:-1] for value in values if value.endswith("!")]
     weak = [value for value in values if not value.endswith("!")]
     plain = [value.rstrip("!") for value in values]
@@ -605,17 +608,17 @@ def wrong_sedge(key: str, values: list[str]) -> list[str]:
 
 
 def quay_cost(reads: int, searches: int, failed_reads: int, failed_searches: int) -> int:
-    """Add up the points: a read 1, a search 7, failed ones double."""
+    """Add up the points: 1 per read, 7 per search, twice as many if the call failed."""
     return reads + 7 * searches + 2 * failed_reads + 14 * failed_searches
 
 
 def quay_left(reads: int, searches: int, failed_reads: int, failed_searches: int) -> int:
-    """Give the points left of 40."""
+    """Give the points that are left of 40."""
     return 40 - quay_cost(reads, searches, failed_reads, failed_searches)
 
 
 def draw_quay(rng: Random) -> tuple[int, int, int, int]:
-    """Draw calls that leave at least 10 of 40 points, one or more of them failing."""
+    """Draw calls that leave at least 10 of 40 points. At least one of them failed."""
     while True:
         calls = rng.randint(1, 12), rng.randint(0, 3), rng.randint(0, 6), rng.randint(0, 2)
         if quay_left(*calls) >= 10 and calls[2] + calls[3]:
@@ -623,7 +626,7 @@ def draw_quay(rng: Random) -> tuple[int, int, int, int]:
 
 
 def wrong_quay(reads: int, searches: int, failed_reads: int, failed_searches: int) -> list[int]:
-    """Let failed calls cost their usual price, nothing, three times as much, and let all calls cost double."""
+    """Slips: a failed call costs the usual price, nothing, or three times as much; every call costs double."""
     right = quay_left(reads, searches, failed_reads, failed_searches)
     usual = quay_left(reads + failed_reads, searches + failed_searches, 0, 0)
     free = quay_left(reads, searches, 0, 0)
@@ -631,7 +634,7 @@ def wrong_quay(reads: int, searches: int, failed_reads: int, failed_searches: in
 
 
 def quay_time(hour: int, minute: int, points: int, price: int) -> str:
-    """Give the time at which a call is carried out that is asked for with so many points left."""
+    """Give the time of a call that is asked for when so many points are left."""
     return f"{hour}:{minute:02}" if price <= points else f"{hour + 1}:00"
 
 
@@ -639,7 +642,7 @@ def quay_time(hour: int, minute: int, points: int, price: int) -> str:
 
 
 def umber_chain(tokens: list[str]) -> int:
-    """Work out a chain of + and - from the right."""
+    """Compute a chain of + and - from the right."""
     if len(tokens) == 1:
         return int(tokens[0])
     rest = umber_chain(tokens[2:])
@@ -647,12 +650,12 @@ def umber_chain(tokens: list[str]) -> int:
 
 
 def umber(expression: str) -> int:
-    """Work out an expression: + and - before *."""
+    """Compute an expression: + and - before *."""
     return prod(umber_chain(chain.split()) for chain in expression.split(" * "))
 
 
 def left_to_right(expression: str) -> int:
-    """Work out an expression from left to right, the misreading."""
+    """Compute an expression from left to right: the misreading."""
     tokens = expression.split()
     total = int(tokens[0])
     for sign, number in zip(tokens[1::2], tokens[2::2], strict=True):
@@ -661,7 +664,7 @@ def left_to_right(expression: str) -> int:
 
 
 def school_value(expression: str) -> int:
-    """Work out an expression as in school."""
+    """Compute an expression by the usual rules."""
     total = 0
     for sign, factors in re.findall(r"([+-]) (\d+(?: \* \d+)*)", f"+ {expression}"):
         value = prod(map(int, factors.split(" * ")))
@@ -673,12 +676,12 @@ UMBER_CHAIN = "9 - 4 - 8 - 7 - 2"
 
 
 def umber_with_first(part: str) -> int:
-    """Work out the chain with a part of it worked out first."""
+    """Compute the chain after one part of it has been computed."""
     return umber(UMBER_CHAIN.replace(part, str(umber(part))))
 
 
 def draw_umber(rng: Random) -> tuple[str]:
-    """Draw an expression of four numbers whose value is positive and not that of school."""
+    """Draw an expression of four numbers. Its value is positive and differs from the usual one."""
     while True:
         signs = rng.choices("+-*", weights=[2, 3, 2], k=3)
         expression = str(rng.randint(2, 20)) + "".join(f" {sign} {rng.randint(2, 9)}" for sign in signs)
@@ -687,7 +690,7 @@ def draw_umber(rng: Random) -> tuple[str]:
 
 
 def wrong_umber(expression: str) -> list[int]:
-    """Give the value of school, from left to right, with + and - first but from the left, then come close."""
+    """Slips: the usual value, from left to right, + and - first but from the left, + and - exchanged."""
     chains = [left_to_right(chain) for chain in expression.split(" * ")]
     swapped = umber(expression.translate(str.maketrans("+-", "-+")))
     slips = [school_value(expression), left_to_right(expression), prod(chains), swapped]
@@ -705,17 +708,17 @@ def ossel_differences(one: str, two: str) -> int:
 
 
 def ossel_accepts(one: str, two: str) -> bool:
-    """Say whether two names (no loop counters) may stand in one function."""
+    """Whether two names (no loop counters) are allowed in one function."""
     return len(one) != len(two) or ossel_differences(one, two) >= 2
 
 
 def ossel_allowed(name: str, candidates: list[str]) -> str:
-    """Pick the candidate that may stand beside a name."""
+    """Give the candidate that is allowed beside a name."""
     return next(candidate for candidate in candidates if ossel_accepts(name, candidate))
 
 
 def ossel_change(rng: Random, name: str, places: int) -> str:
-    """Change so many letters of a name."""
+    """Change `places` letters of a name."""
     letters = list(name)
     for place in rng.sample(range(len(name)), places):
         letters[place] = rng.choice(OSSEL_LETTERS.replace(letters[place], ""))
@@ -748,7 +751,7 @@ QUILLFIN_WORDS = [
 
 
 def quillfin_run(steps: list[str]) -> tuple[list[str], list[str]]:
-    """List the inserted and the waiting pieces; a step is a word to copy or "paste"."""
+    """List the inserted pieces and the waiting ones. A step is a word to copy, or "paste"."""
     waiting: list[str] = []
     inserted: list[str] = []
     for step in steps:
@@ -765,7 +768,7 @@ def quillfin(steps: list[str]) -> str:
 
 
 def draw_quillfin(rng: Random) -> tuple[list[str]]:
-    """Draw four or five copies with pastes between them, a paste at the end, never one with nothing waiting."""
+    """Draw four or five copies with pastes between them and one at the end. Something always waits for a paste."""
     while True:
         steps = rng.sample(QUILLFIN_WORDS, rng.randint(4, 5))
         for _ in range(rng.randint(1, 2)):
@@ -776,13 +779,13 @@ def draw_quillfin(rng: Random) -> tuple[list[str]]:
 
 
 def wrong_quillfin(steps: list[str]) -> list[str]:
-    """Give the newest copy, the oldest, the last that waits, then the others."""
+    """Slips: the newest copy, the oldest copy, the waiting copies, then every copy."""
     words = [step for step in steps if step != "paste"]
     return [words[-1], words[0], *quillfin_run(steps)[1], *words]
 
 
 def quillfin_text(steps: list[str]) -> str:
-    """Write steps in words."""
+    """Write the steps as text."""
     return ", ".join(step if step == "paste" else f"copy {step}" for step in steps)
 
 

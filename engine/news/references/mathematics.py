@@ -1,4 +1,4 @@
-"""What the mathematics items define, as functions: the source of further questions, and a check of the written ones."""
+"""The references of the mathematics items. They make further questions and check the written ones."""
 
 from fractions import Fraction
 from itertools import pairwise
@@ -51,18 +51,18 @@ WORDS = tuple(_WORDS.split())
 
 
 def fold(x: int, y: int) -> int:
-    """Multiply, then add the larger one."""
+    """The product plus the larger number."""
     return x * y + max(x, y)
 
 
 def calm(number: int) -> bool:
-    """Whether no two neighbouring digits are equal."""
+    """True if no two neighbouring digits are equal."""
     digits = str(number)
     return all(a != b for a, b in pairwise(digits))
 
 
 def calm_age(number: int) -> int:
-    """The number of digits of a calm number, zero for a wild one."""
+    """The number of digits of a calm number; zero for a wild one."""
     return len(str(number)) if calm(number) else 0
 
 
@@ -83,7 +83,7 @@ def skirt(a: int, b: int) -> int:
 
 
 def drum_mean(values: tuple[int, ...]) -> Fraction:
-    """The mean of all values but the largest; a single value stays."""
+    """The mean of all values except the largest. A single value is its own mean."""
     rest = sorted(values)[:-1] or list(values)
     return Fraction(sum(rest), len(rest))
 
@@ -97,7 +97,7 @@ def draw_values(rng: Random) -> tuple[tuple[int, ...]]:
 
 
 def listed(values: tuple[int, ...]) -> str:
-    """Numbers as a list in words: 1, 2 and 3."""
+    """The numbers as text, such as 1, 2 and 3."""
     return ", ".join(map(str, values[:-1])) + f" and {values[-1]}"
 
 
@@ -112,38 +112,38 @@ def chime(hour: int, minute: int) -> int:
 
 
 def chime_at(time: str) -> int:
-    """The chime of a time written like 09:41."""
+    """The chime of a time such as 09:41."""
     hour, minute = map(int, time.split(":"))
     return chime(hour, minute)
 
 
 def points(word: str, vowels: str, vowel: int, other: int) -> int:
-    """The points of all letters of a word, without regard to its beginning."""
+    """The points of all letters of a word, without the rule for its first letter."""
     return sum(vowel if letter in vowels else other for letter in word)
 
 
 def weight(word: str) -> int:
-    """Three for a vowel, one for another letter, two less if the word begins with a vowel."""
+    """Three per vowel and one per other letter, minus two if the word begins with a vowel."""
     return points(word, "aeiou", 3, 1) - (2 if word[0] in "aeiou" else 0)
 
 
 def braid(a: int, b: int, c: int, d: int) -> str:
-    """Top plus the other bottom over bottom plus the other top, never reduced."""
+    """First numerator plus second denominator, over first denominator plus second numerator; never reduced."""
     return f"{a + d}/{b + c}"
 
 
 def husk(first: set[int], second: set[int]) -> set[int]:
-    """What lies in exactly one of the sets, and the smallest number that lies in both."""
+    """The numbers in exactly one of the sets, and the smallest number in both."""
     return (first ^ second) | set(sorted(first & second)[:1])
 
 
 def show(numbers: set[int]) -> str:
-    """A set in its usual writing, in order of size."""
+    """A set in the usual notation, in order of size."""
     return "{" + ", ".join(map(str, sorted(numbers))) + "}"
 
 
 def draw_sets(rng: Random) -> tuple[set[int], set[int]]:
-    """Two sets that share two or three numbers, each with one or two of its own."""
+    """Two sets that share two or three numbers. Each has one or two numbers of its own."""
     numbers = rng.sample(range(1, 16), 7)
     shared = numbers[: rng.randint(2, 3)]
     return set(shared + numbers[3 : 3 + rng.randint(1, 2)]), set(shared + numbers[5 : 5 + rng.randint(1, 2)])
@@ -162,17 +162,17 @@ def draw_interval(rng: Random) -> tuple[int, int]:
 
 
 def interval(start: int, end: int) -> str:
-    """An interval in its usual writing."""
+    """An interval in the usual notation."""
     return f"[{start}, {end}]"
 
 
 def bristle(angles: tuple[int, ...]) -> int:
-    """Three for each corner sharper than a right angle, two for a right angle, one for a blunter corner."""
+    """Three per corner below 90 degrees, two per corner of 90 degrees, one per larger corner."""
     return sum(3 if angle < 90 else 2 if angle == 90 else 1 for angle in angles)
 
 
 def draw_angles(rng: Random) -> tuple[tuple[int, ...]]:
-    """The angles of a convex polygon with three to six corners, the bristles 8 and 9 made rarer."""
+    """The angles of a convex polygon with three to six corners. The bristles 8 and 9 are drawn less often."""
     while True:
         count = rng.randint(3, 6)
         angles = [90 if rng.random() < 0.25 else rng.randrange(30, 170, 10) for _ in range(count - 1)]
@@ -182,7 +182,7 @@ def draw_angles(rng: Random) -> tuple[tuple[int, ...]]:
 
 
 def pelok(*dice: int) -> int:
-    """The highest times the lowest, and ten more if all dice differ."""
+    """The highest die times the lowest, plus ten if all dice differ."""
     return max(dice) * min(dice) + (10 if len(set(dice)) == len(dice) else 0)
 
 
@@ -198,13 +198,13 @@ def draw_date(rng: Random) -> tuple[int, int]:
 
 
 def dated(option: str) -> int:
-    """The number of a date written like 24 July."""
+    """The number of a date such as 24 July."""
     day, month = option.split()
     return date_number(int(day), MONTHS.index(month) + 1)
 
 
 def goat_path(rows: tuple[tuple[int, ...], ...]) -> list[int]:
-    """The numbers met from top left to bottom right, always stepping onto the larger one, right if equal."""
+    """The numbers on the path from top left to bottom right. A step goes to the larger number; if equal, right."""
     row, column, path = 0, 0, [rows[0][0]]
     while (row, column) != (len(rows) - 1, len(rows[0]) - 1):
         down = rows[row + 1][column] if row + 1 < len(rows) else None
@@ -223,7 +223,7 @@ def goat(*rows: tuple[int, ...]) -> int:
 
 
 def best_path(*rows: tuple[int, ...]) -> int:
-    """The largest sum of any path to the right and downwards."""
+    """The largest sum of any path that goes right and down."""
     best: list[int] = []
     for number, row in enumerate(rows):
         line: list[int] = []
@@ -240,17 +240,17 @@ def shy_goat(*rows: tuple[int, ...]) -> int:
 
 
 def halved(number: int) -> str:
-    """The digits of a number, the even ones halved."""
+    """The digits of a number, with the even ones halved."""
     return "".join(str(int(d) // 2) if int(d) % 2 == 0 else d for d in str(number))
 
 
 def pier_code(number: int) -> str:
-    """Even digits halved, odd digits kept, then all written backwards."""
+    """The digits in reverse order, with the even ones halved."""
     return halved(number)[::-1]
 
 
 def tarupa(first: int, second: int, length: int, instead: int = 10) -> list[int]:
-    """Each further number is the difference of the two before it, or ten where that would be zero."""
+    """Each further number is the difference of the last two, or `instead` where that is zero."""
     numbers = [first, second]
     while len(numbers) < length:
         numbers.append(abs(numbers[-1] - numbers[-2]) or instead)
@@ -258,18 +258,18 @@ def tarupa(first: int, second: int, length: int, instead: int = 10) -> list[int]
 
 
 def row_start(option: str) -> tuple[int, int]:
-    """Two numbers written like 7 and 7."""
+    """The two numbers of an option such as 7 and 7."""
     first, second = map(int, option.split(" and "))
     return first, second
 
 
 def tilde(n: int, k: int) -> int:
-    """The sum of k whole numbers counted down from n, not below 1."""
+    """The sum of k whole numbers counted down from n. Numbers below 1 do not count."""
     return sum(range(n, max(n - k, 0), -1))
 
 
 def loose_ends(lines: tuple[str, ...]) -> int:
-    """How many points have exactly one line."""
+    """The number of points with exactly one line."""
     ends = "".join(lines)
     return sum(ends.count(point) == 1 for point in set(ends))
 
@@ -298,17 +298,17 @@ def draw_lines(rng: Random) -> tuple[tuple[str, ...]]:
 
 
 def by_first(number: int) -> bool:
-    """Whether the first digit divides the number."""
+    """True if the first digit divides the number."""
     return number % int(str(number)[0]) == 0
 
 
 def by_last(number: int) -> bool:
-    """Whether the last digit divides the number; zero never does."""
+    """True if the last digit divides the number. Zero never does."""
     return number % 10 != 0 and number % (number % 10) == 0
 
 
 def ajar(number: int) -> bool:
-    """Whether the last digit divides the number and the first does not."""
+    """True if the last digit divides the number and the first does not."""
     return by_last(number) and not by_first(number)
 
 
@@ -321,17 +321,17 @@ def next_ajar(number: int) -> int:
 
 
 def barge(columns: int, rows: int) -> int:
-    """The moves for a way across so many columns and rows: the columns at once, the rows one by one."""
+    """The moves for a way across so many columns and rows: one for all columns, one per row."""
     return (1 if columns else 0) + rows
 
 
 def way(start: str, end: str) -> tuple[int, int]:
-    """How many columns and rows lie between two squares."""
+    """The number of columns and of rows from one square to another."""
     return abs(ord(start[0]) - ord(end[0])), abs(int(start[1]) - int(end[1]))
 
 
 def barge_misread(columns: int, rows: int) -> list[int]:
-    """What a rook, a king, a barge turned round and others would need, begun at changing places."""
+    """The moves of a rook, a king, a barge turned by 90 degrees and others. Which comes first depends on the way."""
     right = barge(columns, rows)
     return turned(
         [(columns > 0) + (rows > 0), max(columns, rows), right - 1, columns + (rows > 0), columns + rows, right + 1],
@@ -349,7 +349,7 @@ def draw_squares(rng: Random) -> tuple[str, str]:
 
 
 def signs(text: str) -> int:
-    """I is one, T seven, K twenty, added; an I in front of a T or K doubles the rest."""
+    """I is 1, T is 7, K is 20, and they are added. An I in front of a T or K doubles the rest."""
     values = {"I": 1, "T": 7, "K": 20}
     if text[0] == "I" and text[1:2] in ("T", "K"):
         return 2 * sum(values[sign] for sign in text[1:])
@@ -357,7 +357,7 @@ def signs(text: str) -> int:
 
 
 def draw_signs(rng: Random) -> tuple[str]:
-    """Signs in falling order, in half of the draws with an I in front."""
+    """Signs in falling order. In half of the draws an I stands in front."""
     while True:
         body = "K" * rng.randint(0, 4) + "T" * rng.randint(0, 4) + "I" * rng.randint(0, 5)
         if body[:1] in ("K", "T") and len(body) > 1:
@@ -365,7 +365,7 @@ def draw_signs(rng: Random) -> tuple[str]:
 
 
 def change(option: str) -> int:
-    """What an option like 'it falls by 10' says, as a signed number."""
+    """The change that an option such as 'it falls by 10' states, as a signed number."""
     if "same" in option:
         return 0
     amount = option.split()[-1]
@@ -374,12 +374,12 @@ def change(option: str) -> int:
 
 
 def near(value: int) -> list[int]:
-    """Numbers close to a value, to fill up the wrong ones."""
+    """Five numbers just above a value, in case there are too few wrong values."""
     return [value + 1, value + 2, value + 3, value + 4, value + 5]
 
 
 def turned(values: list[int], turn: int) -> list[int]:
-    """The same values, begun at another place, so that the right number has no fixed rank among the wrong ones."""
+    """The values, rotated, so that the right number has no fixed rank among the wrong ones."""
     start = turn % len(values)
     return values[start:] + values[:start]
 

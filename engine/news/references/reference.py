@@ -1,6 +1,6 @@
-"""References: what a news item defines, as a function, and the further questions that can be asked with it.
+"""`Reference`: what a news item defines, as a function. `make_question` makes further questions with it.
 
-They are held out by construction: no protocol and no person ever saw them.
+These questions are held out by construction: no protocol and no person has ever seen them.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,8 +18,8 @@ Value = int | str
 class Reference:
     """What an item defines. `draw` gives the arguments that `answer`, `ask` and `wrong` take.
 
-    `wrong` gives plausible wrong values, the likeliest misreading first. `checks` maps the number of a written question
-    to a predicate on an option's text: true of the right option, false of the others.
+    `wrong` gives plausible wrong values, the most likely misreading first. `checks` maps the number of a written
+    question to a predicate on the text of an option: it is true for the right option and false for the others.
     """
 
     answer: Callable[..., Value]
@@ -29,15 +29,18 @@ class Reference:
     checks: Mapping[int, Callable[[str], bool]]
 
 
-def question(item: str, reference: Reference, seed: int, n_options: int = 4) -> Question:
-    """The question of a seed about an item. The same seed gives the same question on every machine."""
+def make_question(item: str, reference: Reference, seed: int, n_options: int = 4) -> Question:
+    """Makes the question of a seed about an item. The same seed gives the same question on every machine.
+
+    Raises ValueError if the reference gives fewer than `n_options - 1` different wrong values.
+    """
     rng = Random(f"{item} {seed}")
-    given = reference.draw(rng)
-    right = str(reference.answer(*given))
-    wrong = (value for value in dict.fromkeys(map(str, reference.wrong(*given))) if value != right)
+    arguments = reference.draw(rng)
+    right = str(reference.answer(*arguments))
+    wrong = (value for value in dict.fromkeys(map(str, reference.wrong(*arguments))) if value != right)
     options = [right, *islice(wrong, n_options - 1)]
     if len(options) < n_options:
-        raise ValueError(f"the reference of {item} gives too few wrong values for {given}: {options[1:]}")
+        raise ValueError(f"the reference of {item} gives too few wrong values for {arguments}: {options[1:]}")
     rng.shuffle(options)
-    text, answer = reference.ask(*given), options.index(right)
+    text, answer = reference.ask(*arguments), options.index(right)
     return Question(id=f"{item}/h{seed}", text=text, options=tuple(options), answer=answer, kind="apply")

@@ -66,12 +66,13 @@ def run(todo: Sequence[Planned], ledger: Ledger) -> list[Failure]:
     return failures
 
 
-def collect(done: Sequence[Planned], ledger: Ledger) -> list[Failure]:
+def collect(planned: Sequence[Planned], ledger: Ledger) -> list[Failure]:
     """Makes the results tables again; gives the trials that cannot be read."""
-    left_out = results.collect(ledger)
-    print(f"Nothing to run: {len(done)} trials are done. The results tables are made again.")
+    failures = results.collect(ledger)
+    n_done = sum(p.state == "done" for p in planned)
+    print(f"Nothing to run: {n_done} of {len(planned)} trials are done. The results tables are made again.")
     show_results(ledger)
-    return left_out
+    return failures
 
 
 def show_results(ledger: Ledger) -> None:

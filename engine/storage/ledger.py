@@ -211,9 +211,10 @@ class Ledger:
 
     def all_trained(self) -> Iterator[tuple[Trial, Trained]]:
         """All trials that are trained, with what training took; damaged ones are not among them."""
-        for key in self._keys("trained.json"):
+        for key in self.store.names("trials"):
             with suppress(RecordError):
-                yield self.begun(key).trial, self.trained(key)
+                if self.is_trained(key):
+                    yield self.begun(key).trial, self.trained(key)
 
     # ---- its scores --------------------------------------------------------------------------------------------------
 

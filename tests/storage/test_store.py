@@ -148,7 +148,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=False).returncode:
         pytest.skip("may not mount a file system here")
     yield disk
-    subprocess.run(["umount", disk], check=True)
+    subprocess.run(["umount", "-l", disk], check=True)
 
 
 def files_in(folder: Path) -> list[str]:
@@ -229,6 +229,12 @@ def test_a_file_that_is_too_large_for_the_disk_leaves_nothing(tmp_path: Path) ->
     run = subprocess.run([sys.executable, "-c", code, tmp_path / "s"], capture_output=True, text=True, check=False)
     assert "StorageError" in run.stderr.splitlines()[-1]
     assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("root", ["gs://bucket/runs", "nothing://bucket/runs"])
+def test_storage_whose_client_is_missing_is_named(root: str) -> None:
+    with pytest.raises(UserError, match=f"^{root}: .*; install what is missing, or use another --storage$"):
+        Store(root).exists("a.json")
 
 
 def test_storage_that_can_be_written_has_nothing_more_in_it_afterwards(store: Store) -> None:

@@ -5,10 +5,12 @@ another machine.
 """
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 
-from engine import results
+from ray.exceptions import RayError
+
+from engine import UserError, results
 from engine.evaluation import phase as evaluation
 from engine.models import catalogue, weights
 from engine.selfplay import phase as selfplay
@@ -21,14 +23,13 @@ RunPhase = Callable[[Sequence[Planned], Ledger], list[Failure]]
 
 
 def run(planned: Sequence[Planned], ledger: Ledger) -> list[Failure]:
-    """Brings all planned trials to their results; gives those that failed. Ray has to be running."""
+    """Brings all planned trials to their results; gives those that failed or cannot be read. Ray has to be running."""
     prepare(planned, ledger)
     failures: list[Failure] = []
     for run_phase in (self_play, fine_tune, evaluate):
         failed = {f.key for f in failures}
         failures += run_phase([p for p in planned if p.trial.key not in failed], ledger)
-    results.collect(ledger)
-    return failures
+    return failures + results.collect(ledger)
 
 
 def prepare(planned: Sequence[Planned], ledger: Ledger) -> None:
@@ -71,10 +72,33 @@ def evaluate(planned: Sequence[Planned], ledger: Ledger) -> list[Failure]:
 
 
 def run_phase(name: Phase, run: RunPhase, planned: Sequence[Planned], ledger: Ledger) -> list[Failure]:
-    """Runs one phase, and records which trials failed in it and why; what failed in it before is tried again."""
+    """Runs one phase, and records which trials failed in it and why; what failed in it before is tried again.
+
+    Raises UserError if it ended for a reason that its user can fix: one that a worker gave, or storage that is full.
+    """
     for p in planned:
         ledger.clear_failure(p.trial.key, name)
-    failures = run(planned, ledger)
+    try:
+        failures = run(planned, ledger)
+    except Exception as error:
+        if isinstance(error, RayError) and (lines := find_user_errors(str(error))):
+            raise UserError("\n".join(lines)) from error
+        ledger.store.check_writable()  # Ray keeps files there, too, and may fail over them in any way
+        raise
     for failure in failures:
         ledger.fail(failure)
     return failures
+
+
+def find_user_errors(text: str) -> list[str]:
+    """The messages in a worker's traceback that its user can fix. Ray Data keeps no more of an error than this text."""
+    kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in list_kinds(UserError)}
+    lines = (line.partition(": ") for line in text.splitlines())
+    return list(dict.fromkeys(message for kind, _, message in lines if kind in kinds))
+
+
+def list_kinds(kind: type[Exception]) -> Iterator[type[Exception]]:
+    """A class of errors with all that derive from it."""
+    yield kind
+    for narrower in kind.__subclasses__():
+        yield from list_kinds(narrower)

@@ -23,6 +23,8 @@
     device, device_name, n_workers, zero_stage, tensor_parallel, versions    where it ran, and by which versions
     estimated_train_tokens, estimated_train_flops, estimated_selfplay_flops, estimated_seconds   made before the run
 
+An accuracy is null where a form was not asked.
+
 `results/questions.parquet`, one row per trial, condition, moment, form and question: kind (what the question needs),
 form (choice | letter | statement | task | held_out | general), correct, p_correct, nll_correct, answer, the raw
 option_logprobs (nats), option_tokens, letter_probabilities, reply.
@@ -33,12 +35,13 @@ from typing import Any
 
 import polars as pl
 
+from engine import UserError
 from engine.evaluation.questions import CHOICE, FORMS
 from engine.models import arithmetic, catalogue
 from engine.models.architecture import n_params, n_params_lora, n_params_non_embedding
-from engine.selfplay import pool, protocols
-from engine.storage.ledger import Ledger
-from engine.storage.records import Begun
+from engine.selfplay import pool
+from engine.storage.ledger import AnotherTrial, Ledger
+from engine.storage.records import Begun, Failure, RecordError
 from engine.storage.store import concat
 from engine.study import Trial, slug
 
@@ -59,16 +62,41 @@ class Done:
     questions: pl.DataFrame
 
 
-def collect(ledger: Ledger) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Writes and gives the tables (trials, questions) of all trials that are done; nothing is written for none."""
-    done = [read_done(ledger, key) for key in ledger.done_keys()]
-    if not done:
-        return pl.DataFrame(), pl.DataFrame()
-    questions = concat(d.questions for d in done)
-    rows = [row for d in done for row in trial_rows(ledger, d)]
-    trials = pl.DataFrame(rows, schema_overrides=TYPES, infer_schema_length=None)
-    ledger.put_results(trials, questions)
-    return trials, questions
+def is_current(ledger: Ledger) -> bool:
+    """Are the tables readable, of all trials that are done and no others, and newer than all of them?"""
+    keys = ledger.done_keys()
+    try:
+        trials, _ = ledger.results()
+    except RecordError:
+        return not keys
+    return set(trials["trial"]) == set(keys) and ledger.results_are_newer_than(keys)
+
+
+def collect(ledger: Ledger) -> list[Failure]:
+    """Writes the tables of all trials that are done, if there are any; gives those that are left out, and why."""
+    rows: list[dict[str, Any]] = []
+    questions: list[pl.DataFrame] = []
+    left_out: list[Failure] = []
+    for folder in ledger.scored_folders():
+        try:
+            done = read_done(ledger, folder)
+            rows += trial_rows(ledger, done)
+            questions.append(done.questions)
+        except AnotherTrial:
+            continue  # a copy that a person made
+        except (UserError, pl.exceptions.PolarsError) as error:
+            left_out.append(Failure(key=folder, phase="storage", reason=f"not in the results: {explain(error)}"))
+    if rows:
+        trials = pl.DataFrame(rows, schema_overrides=TYPES, infer_schema_length=None)
+        ledger.put_results(trials, concat(questions))
+    return left_out
+
+
+def explain(error: Exception) -> str:
+    """What is wrong with a trial's files. Tables of other columns are readable, and only found to be so in use."""
+    if isinstance(error, UserError):
+        return str(error)
+    return f"a table of another version of Engram ({error}); remove its folder, so that it is made again"
 
 
 def read_done(ledger: Ledger, key: str) -> Done:
@@ -149,9 +177,7 @@ def costs(ledger: Ledger, done: Done) -> dict[str, Any]:
 
 def selfplay_cost(ledger: Ledger, trial: Trial) -> dict[str, float]:
     """Tokens and operations of the draws that the trial's budget needed; a pool may have more, for larger budgets."""
-    elements = ledger.elements(trial.pool)
-    if elements is None or protocols.find(trial.protocol).write is None:
-        return {"selfplay_tokens": 0, "selfplay_flops": 0.0}
+    elements = ledger.read_elements(trial.pool)
     draws = pool.draws_needed(pool.read_table(ledger, trial.pool), elements, trial.budget)
     prompts, new = int(draws["prompt_tokens"].sum()), int(draws["new_tokens"].sum())
     context = (prompts + new) / max(int(draws["completions"].list.len().sum()), 1) / 2

@@ -5,7 +5,8 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from engine import UserError
 from engine.cluster import machines
-from engine.planning import plan, shipped
+from engine.planning import plan, room, shipped
 from engine.storage.ledger import Ledger
 from engine.storage.records import Failure, Planned
 from engine.storage.store import Store
@@ -56,9 +57,35 @@ def plan_phase(doc: str | None) -> tuple[list[Planned], Ledger]:
     return planned, ledger
 
 
+@contextmanager
+def lock_study(
+    planned: Sequence[Planned], ledger: Ledger, max_trials: int | None = None
+) -> Iterator[tuple[list[Planned], list[Failure]]]:
+    """The study for this job alone, with room for what it writes: the trials that can be read, and those that cannot.
+
+    Their states are read again, since another run may have changed them. Raises UserError.
+    """
+    ledger.store.check_writable()
+    with ledger.lock():
+        now = plan.read_states(planned, ledger)
+        plan.refuse_stale(now, ledger)
+        sound = [p for p in now if p.state != "damaged"]
+        room.check([p for p in sound if p.state != "done"][:max_trials], ledger.store)
+        yield sound, unreadable_trials(now)
+
+
+def unreadable_trials(planned: Sequence[Planned]) -> list[Failure]:
+    """The trials whose files cannot be read, as failures."""
+    faults = {p.trial.key: "\n    ".join(p.differs) for p in planned if p.state == "damaged"}
+    return [Failure(key=key, phase="storage", reason=reason) for key, reason in faults.items()]
+
+
 def report_failures(failures: Sequence[Failure]) -> int:
-    """Prints the trials that failed, each with its reason; gives the job's exit status."""
+    """Prints the trials that failed, each with its first reason; gives the job's exit status."""
+    by_key: dict[str, Failure] = {}
     for failure in failures:
+        by_key.setdefault(failure.key, failure)
+    for failure in by_key.values():
         print(f"FAILED {failure.key} ({failure.phase}): {failure.reason}", file=sys.stderr)
         if failure.logs:
             print(f"    logs: {failure.logs}", file=sys.stderr)

@@ -7,7 +7,7 @@ examples:
 
 import sys
 
-from cli import exit_status, plan_phase, report_failures
+from cli import exit_status, lock_study, plan_phase, report_failures
 
 from engine.cluster import session
 
@@ -16,11 +16,12 @@ def main() -> int:
     planned, ledger = plan_phase(__doc__)
     from engine import pipeline, results
 
-    with session.running():
-        pipeline.prepare(planned, ledger)
-        failures = pipeline.evaluate(planned, ledger)
-    results.collect(ledger)
-    return report_failures(failures)
+    with lock_study(planned, ledger) as (sound, unreadable):
+        with session.running():
+            pipeline.prepare(sound, ledger)
+            failures = pipeline.evaluate(sound, ledger)
+        failures += results.collect(ledger)
+    return report_failures(unreadable + failures)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ examples:
 
 import sys
 
-from cli import exit_status, plan_phase, report_failures
+from cli import exit_status, lock_study, plan_phase, report_failures
 
 from engine.cluster import session
 
@@ -16,10 +16,10 @@ def main() -> int:
     planned, ledger = plan_phase(__doc__)
     from engine import pipeline
 
-    with session.running():
-        pipeline.prepare(planned, ledger)
-        failures = pipeline.fine_tune(planned, ledger)
-    return report_failures(failures)
+    with lock_study(planned, ledger) as (sound, unreadable), session.running():
+        pipeline.prepare(sound, ledger)
+        failures = pipeline.fine_tune(sound, ledger)
+    return report_failures(unreadable + failures)
 
 
 if __name__ == "__main__":

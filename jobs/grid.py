@@ -12,13 +12,14 @@ import sys
 import time
 from collections.abc import Sequence
 
-from cli import exit_status, plan_study, report_failures, study_parser, terminal
+from cli import exit_status, lock_study, plan_study, report_failures, study_parser, terminal, unreadable_trials
 from tables import plan_table
 
+from engine import results
 from engine.cluster import session
-from engine.planning import plan
+from engine.planning import plan, room
 from engine.storage.ledger import Ledger
-from engine.storage.records import Planned
+from engine.storage.records import Failure, Planned
 
 
 def arguments() -> argparse.Namespace:
@@ -32,18 +33,27 @@ def main() -> int:
     args = arguments()
     planned, ledger = plan_study(args)
     if args.plan:
-        terminal().print(plan_table(planned))
-        return 0
+        return show_plan(planned, ledger)
     plan.refuse_stale(planned, ledger)
-    todo = [p for p in planned if p.state != "done"][: args.max_trials]
-    if not todo:
+    if all(p.state == "done" for p in planned) and results.is_current(ledger):  # storage may be read-only
         print(f"Nothing to do: all {len(planned)} trials are done.")
         show_results(ledger)
         return 0
-    return run(todo, ledger)
+    with lock_study(planned, ledger, args.max_trials) as (sound, unreadable):
+        todo = [p for p in sound if p.state != "done"][: args.max_trials]
+        failures = run(todo, ledger) if todo else collect(sound, ledger)
+    return report_failures(unreadable + failures)
 
 
-def run(todo: Sequence[Planned], ledger: Ledger) -> int:
+def show_plan(planned: Sequence[Planned], ledger: Ledger) -> int:
+    """What is done, what remains, what it costs, and what cannot be read."""
+    terminal().print(plan_table(planned))
+    print(room.describe(planned, ledger.store))
+    return report_failures(unreadable_trials(planned))
+
+
+def run(todo: Sequence[Planned], ledger: Ledger) -> list[Failure]:
+    """Does what is to do; gives the trials that failed or cannot be read."""
     from engine import pipeline  # imports Ray, which a plan does without
 
     began = time.monotonic()
@@ -51,16 +61,26 @@ def run(todo: Sequence[Planned], ledger: Ledger) -> int:
     with session.running():
         failures = pipeline.run(todo, ledger)
     show_results(ledger)
-    minutes = (time.monotonic() - began) / 60
-    print(f"{len(todo) - len(failures)} trials done in {minutes:.1f} min, {len(failures)} failed.")
-    return report_failures(failures)
+    minutes, n_failed = (time.monotonic() - began) / 60, len({f.key for f in failures} & {p.trial.key for p in todo})
+    print(f"{len(todo) - n_failed} trials done in {minutes:.1f} min, {n_failed} failed.")
+    return failures
+
+
+def collect(planned: Sequence[Planned], ledger: Ledger) -> list[Failure]:
+    """Makes the results tables again; gives the trials that cannot be read."""
+    failures = results.collect(ledger)
+    n_done = sum(p.state == "done" for p in planned)
+    print(f"Nothing to run: {n_done} of {len(planned)} trials are done. The results tables are made again.")
+    show_results(ledger)
+    return failures
 
 
 def show_results(ledger: Ledger) -> None:
     from analysis.study.summary import result_table  # imports the fits, which a plan does without
 
     if ledger.has_results():
-        terminal().print(result_table(ledger.results()))
+        trials, _ = ledger.results()
+        terminal().print(result_table(trials))
         print(f"Results: {ledger.results_address()}")
 
 

@@ -6,11 +6,9 @@ examples:
 """
 
 import argparse
-import io
 import sys
 from pathlib import Path
 
-import polars as pl
 from cli import check_out, exit_status
 
 from analysis.errors import FitError
@@ -33,7 +31,7 @@ def main() -> int:
 
     from analysis.report import page  # after the checks: drawing takes a while to import
 
-    trials, questions = (pl.read_parquet(io.BytesIO(content)) for content in files.values())
+    trials, questions = ledger.results()
     name, unfinished = ledger.store.root.rstrip("/").rsplit("/", 1)[-1], ledger.unfinished_keys()
     source = page.Source(study=name, files=files, trials=trials, questions=questions, unfinished=unfinished)
     content = page.render(source, print_progress).encode()

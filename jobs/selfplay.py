@@ -7,7 +7,7 @@ examples:
 
 import sys
 
-from cli import exit_status, plan_phase, report_failures, terminal
+from cli import exit_status, lock_study, plan_phase, report_failures, terminal
 from tables import yield_table
 
 from engine.cluster import session
@@ -18,14 +18,14 @@ def main() -> int:
     planned, ledger = plan_phase(__doc__)
     from engine import pipeline
 
-    with session.running():
-        pipeline.prepare(planned, ledger)
-        failures = pipeline.self_play(planned, ledger)
-    pools = {p.trial.pool: protocols.find(p.trial.protocol) for p in planned}
+    with lock_study(planned, ledger) as (sound, unreadable), session.running():
+        pipeline.prepare(sound, ledger)
+        failures = pipeline.self_play(sound, ledger)
+    pools = {p.trial.pool: protocols.find(p.trial.protocol) for p in sound}
     generated = {name: protocol for name, protocol in pools.items() if protocol.write}
     yields = {name: pool.yields(ledger, name, protocol) for name, protocol in generated.items()}
     terminal().print(yield_table(yields))
-    return report_failures(failures)
+    return report_failures(unreadable + failures)
 
 
 if __name__ == "__main__":

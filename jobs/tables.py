@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from engine.models import catalogue
@@ -29,7 +30,7 @@ def size(trainee: str) -> int:
 
 def plan_row(trainee: str, planned: Sequence[Planned]) -> list[str]:
     """One size's row."""
-    todo = [p for p in planned if p.state not in ("done", "stale")]
+    todo = [p for p in planned if p.state not in ("done", "stale", "damaged")]
     where = planned[0].training
     fits = where.fits and planned[0].serving.fits
     untrained = [p for p in todo if p.state != "trained"]
@@ -48,8 +49,8 @@ def plan_row(trainee: str, planned: Sequence[Planned]) -> list[str]:
 
 
 def caption(planned: Sequence[Planned]) -> str:
-    """What is stale, field by field, and what failed."""
-    lines = [f"stale {p.trial.key}: {d}" for p in planned for d in p.differs]
+    """What is stale, field by field, what cannot be read, and what failed."""
+    lines = [f"{p.state} {p.trial.key}: {escape(d)}" for p in planned for d in p.differs]
     lines += [f"failed before, will be tried again: {p.trial.key}" for p in planned if p.state == "failed"]
     lines += [f"based on: {basis}" for basis in sorted({p.estimate.basis for p in planned})]
     lines.append("expected: device time of the trials one after the other, evaluation not included")

@@ -1,7 +1,11 @@
 """The results tables, and that the report reads what the engine writes: one real table, from made answers."""
 
+import os
 import re
+import shutil
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -10,9 +14,10 @@ from conftest import CPU
 from engine import results
 from engine.evaluation import marks
 from engine.evaluation.questions import CONDITIONS, FORMS
+from engine.models import catalogue
 from engine.news.items import load_news
 from engine.planning import plan
-from engine.selfplay import phase, pool
+from engine.selfplay import phase, pool, protocols
 from engine.selfplay.pool import Draw
 from engine.selfplay.protocols import Draft, Element
 from engine.storage.ledger import Ledger
@@ -46,6 +51,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
 def finish(p: Planned, ledger: Ledger) -> None:
     """Writes what the phases would have written."""
     ledger.begin(p, {"python": "3.11", "ray": "2.60"})
+    ledger.claim_pool(p.trial.pool, p.identity["pool"])
     draws = [draw(item.id, n) for item in p.items for n in range(5)]
     if p.trial.protocol != "naive" and not ledger.draws(p.trial.pool).height:
         ledger.add_draws(p.trial.pool, pool.draws_table(draws))
@@ -132,6 +138,111 @@ def test_a_trial_says_what_it_was_where_it_ran_and_what_it_cost(ledger: Ledger) 
     questions = [n for i in load_news() if i.domain == "events" for n in range(len(i.questions))][: 5 * N_ITEMS]
     assert row["accuracy"] == pytest.approx(sum(n % 2 == 0 for n in questions) / len(questions))
     assert row["accuracy_statement"] == 0.5
+
+
+# ---- made again when they are not what the trials say ----------------------------------------------------------------
+
+
+@pytest.fixture
+def copied(ledger: Ledger, tmp_path: Path) -> Ledger:
+    """A copy of the study that a test may damage."""
+    shutil.copytree(ledger.store.root, tmp_path / "made")
+    results.collect(copy := Ledger(Store(str(tmp_path / "made"))))
+    return copy
+
+
+def path_in(ledger: Ledger, path: str) -> Path:
+    return Path(ledger.store.address(path))
+
+
+def test_tables_of_all_trials_that_are_done_are_current(copied: Ledger) -> None:
+    assert results.is_current(copied)
+    assert not results.collect(copied)
+
+
+@pytest.mark.parametrize("name", ["trials", "questions"])
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 and so on"])
+def test_tables_that_are_missing_or_cut_are_made_again(copied: Ledger, name: str, content: bytes | None) -> None:
+    before, file = copied.results(), path_in(copied, f"results/{name}.parquet")
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    assert not results.is_current(copied)
+    assert not results.collect(copied)
+    assert all(a.equals(b) for a, b in zip(before, copied.results(), strict=True))
+    assert results.is_current(copied)
+
+
+def test_tables_older_than_a_trial_are_made_again(copied: Ledger) -> None:
+    later = time.time() + 60
+    os.utime(path_in(copied, f"trials/{TRIALS[0].key}/result.json"), (later, later))
+    assert not results.is_current(copied)
+
+
+def test_tables_with_a_trial_that_is_gone_are_made_again(copied: Ledger) -> None:
+    shutil.rmtree(path_in(copied, f"trials/{TRIALS[0].key}"))
+    assert not results.is_current(copied)
+    results.collect(copied)
+    assert TRIALS[0].key not in set(table(copied, "trials")["trial"])
+    assert results.is_current(copied)
+
+
+@pytest.mark.parametrize("file", ["trial.json", "trained.json", "result.json", "questions.parquet"])
+@pytest.mark.parametrize("content", [None, b"", b'{"PAR1": '])
+def test_one_damaged_trial_is_named_and_the_others_are_written(
+    copied: Ledger, file: str, content: bytes | None
+) -> None:
+    bad = path_in(copied, f"trials/{TRIALS[0].key}/{file}")
+    if content is None and file == "result.json":
+        pytest.skip("it is not done then")
+    bad.write_bytes(content or b"")
+    if content is None:
+        bad.unlink()
+    [failure] = results.collect(copied)
+    assert (failure.key, failure.phase) == (TRIALS[0].key, "storage")
+    assert f"{bad}: " in failure.reason
+    assert "; remove " in failure.reason
+    assert set(table(copied, "trials")["trial"]) == {t.key for t in TRIALS[1:]}
+    assert set(table(copied, "questions")["trial"]) == {t.key for t in TRIALS[1:]}
+
+
+def test_a_table_of_other_columns_is_that_of_another_version(copied: Ledger) -> None:
+    pl.DataFrame({"x": [1]}).write_parquet(path_in(copied, f"trials/{TRIALS[0].key}/questions.parquet"))
+    [failure] = results.collect(copied)
+    assert "another version of Engram" in failure.reason
+    assert table(copied, "trials")["trial"].n_unique() == len(TRIALS) - 1
+
+
+def test_a_copy_that_a_person_made_is_not_in_the_tables(copied: Ledger) -> None:
+    folder = path_in(copied, f"trials/{TRIALS[0].key}")
+    shutil.copytree(folder, folder.with_name(f"{folder.name}-backup"))
+    assert results.is_current(copied)
+    assert not results.collect(copied)
+    assert set(table(copied, "trials")["trial"]) == {t.key for t in TRIALS}
+
+
+def test_trials_of_a_protocol_that_is_gone_keep_their_rows(copied: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = table(copied, "trials")
+    monkeypatch.delitem(protocols.PROTOCOLS, "paraphrase")
+    assert not results.collect(copied)
+    assert table(copied, "trials").equals(before)
+    assert before.filter(protocol="paraphrase")["selfplay_tokens"].min() > 0  # type: ignore[operator]
+    assert before.filter(protocol="naive")["selfplay_tokens"].max() == 0
+    assert before.filter(protocol="naive")["selfplay_flops"].max() == 0
+
+
+def test_a_trial_of_a_model_that_is_gone_is_left_out(copied: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(catalogue.KNOWN, "qwen2.5-0.5b")
+    left_out = results.collect(copied)
+    assert {f.key for f in left_out} == {t.key for t in TRIALS if t.trainee == "qwen2.5-0.5b"}
+    assert all("qwen2.5-0.5b" in f.reason for f in left_out)
+
+
+def test_a_trial_without_the_elements_that_it_learned_from_is_not_free_of_cost(copied: Ledger) -> None:
+    path_in(copied, f"pools/{TRIALS[-1].pool}/elements.parquet").unlink()
+    left_out = results.collect(copied)
+    assert {f.key for f in left_out} == {t.key for t in TRIALS if t.pool == TRIALS[-1].pool}
+    assert all("run jobs/selfplay.py" in f.reason for f in left_out)
 
 
 def test_questions_say_what_they_need(ledger: Ledger) -> None:

@@ -20,9 +20,8 @@ def measured_speeds(ledger: Ledger) -> Speeds:
     """Training operations per second of the trials that this study's storage has, per model, device and world size."""
     flops: dict[Ran, float] = {}
     seconds: dict[Ran, float] = {}
-    for key in ledger.trained_keys():
-        trained, trainee = ledger.trained(key), ledger.begun(key).trial.trainee
-        ran = (trainee, trained.device, trained.n_workers)
+    for trial, trained in ledger.all_trained():
+        ran = (trial.trainee, trained.device, trained.n_workers)
         flops[ran] = flops.get(ran, 0.0) + trained.train_flops
         seconds[ran] = seconds.get(ran, 0.0) + trained.train_seconds
     return {ran: flops[ran] / seconds[ran] for ran in flops if seconds[ran]}

@@ -4,6 +4,7 @@ python jobs/grid.py --study quickstart --plan
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from engine import UserError
 from engine.cluster.machines import Machine
@@ -28,14 +29,24 @@ def plan(study: Study, ledger: Ledger, machine: Machine) -> list[Planned]:
         raise Refused("\n".join(faults))
     checks.check_lengths(study, by_domain)
     speeds = estimate.measured_speeds(ledger)
-    planned = [plan_trial(t, tuple(by_domain[t.domain]), ledger, machine, speeds) for t in study.trials]
-    return sorted(planned, key=lambda p: -p.estimate.seconds)
+    planned = [plan_trial(t, tuple(by_domain[t.domain]), machine, speeds) for t in study.trials]
+    return sorted(read_states(planned, ledger), key=lambda p: -p.estimate.seconds)
 
 
-def plan_trial(trial: Trial, items: tuple[NewsItem, ...], ledger: Ledger, machine: Machine, speeds: Speeds) -> Planned:
-    """One trial with its state, its places and its price."""
-    identified = identity.identify_trial(trial, items)
-    state, differs = ledger.state(trial, identified)
+def read_states(planned: Sequence[Planned], ledger: Ledger) -> list[Planned]:
+    """The trials with their states as they are now. A trial is damaged, too, if its pool is."""
+    of_pool = {name: tuple(ledger.find_pool_faults(name)) for name in sorted({p.trial.pool for p in planned})}
+    now = []
+    for p in planned:
+        state, differs = ledger.state(p.trial, p.identity)
+        if state != "stale" and of_pool[p.trial.pool]:
+            state, differs = "damaged", differs + of_pool[p.trial.pool]
+        now.append(replace(p, state=state, differs=differs))
+    return now
+
+
+def plan_trial(trial: Trial, items: tuple[NewsItem, ...], machine: Machine, speeds: Speeds) -> Planned:
+    """One trial with its places and its price. Its state is not read yet."""
     trainee, writer = (catalogue.find(name).architecture for name in (trial.trainee, trial.writer))
     training = placement.place_training(trainee, trial.training, trial.precision, machine)
     speed, basis = estimate.speed_of(trial.trainee, training, speeds)
@@ -52,9 +63,9 @@ def plan_trial(trial: Trial, items: tuple[NewsItem, ...], ledger: Ledger, machin
     return Planned(
         trial=trial,
         items=items,
-        identity=identified,
-        state=state,
-        differs=differs,
+        identity=identity.identify_trial(trial, items),
+        state="to do",
+        differs=(),
         training=training,
         serving=placement.place_serving(trainee, trial.precision, machine),
         writing=placement.place_serving(writer, trial.precision, machine),

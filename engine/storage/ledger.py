@@ -10,17 +10,23 @@ trials/KEY/trial.json                      first: settings and fingerprint
 before/NAME/questions.parquet before.json  what an untrained model answered
 results/trials.parquet questions.parquet report.html
 tune/                                      Ray Tune's own, while it runs
+lock*.json                                 who runs the study now, see `engine.storage.lock`
+
+A folder below `trials` is a trial if its `trial.json` is there and names it; all else is the user's own. What cannot be
+read is refused by a RecordError, which names the file and says what to remove so that it is made again.
 """
 
-import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from typing import Any, TypeVar
 
 import polars as pl
 
 from engine import UserError
+from engine.storage import lock
 from engine.storage.fingerprint import Identity, differences, fingerprint
 from engine.storage.records import (
     Begun,
@@ -41,6 +47,15 @@ from engine.study import Trial
 
 R = TypeVar("R")
 RESULT_TABLES = ("trials", "questions")
+DRAW = ("item", "draw")  # what names a draw in its pool
+REMOVE_FOLDER = "remove its folder, so that it is made again"
+REMOVE_SHARD = "remove it, so that its draws are made again"
+REMOVE_ELEMENTS = "remove it and run jobs/selfplay.py, which reads it from the draws again"
+REMOVE_RESULTS = "run jobs/grid.py, which makes it again"
+
+
+class AnotherTrial(RecordError):
+    """A folder below `trials` with the settings of another trial, such as a copy that a person made."""
 
 
 def name_untrained(identity: Identity) -> str:
@@ -64,6 +79,12 @@ class Ledger:
 
     store: Store
 
+    # ---- the study ---------------------------------------------------------------------------------------------------
+
+    def lock(self) -> AbstractContextManager[None]:
+        """The study for this process alone. Raises UserError if another one that is alive has it."""
+        return lock.hold(self.store)
+
     # ---- a trial -----------------------------------------------------------------------------------------------------
 
     def begin(self, p: Planned, versions: Mapping[str, str]) -> None:
@@ -76,21 +97,46 @@ class Ledger:
             self._write(_trial(p.trial.key, "trial.json"), record)
 
     def begun(self, key: str) -> Begun:
-        """What was begun under a key. Raises RecordError."""
-        return self._read(Begun, _trial(key, "trial.json"))
+        """What was begun under a key. Raises RecordError; AnotherTrial if it was begun under another key."""
+        begun = self._read(Begun, _trial(key, "trial.json"))
+        if begun.trial.key != key:
+            address, remedy = (
+                self.store.address(_trial(key, "trial.json")),
+                "rename its folder so, or move it away",
+            )
+            raise AnotherTrial(f"{address}: of trial {begun.trial.key}; {remedy}")
+        return begun
 
     def state(self, trial: Trial, identity: Identity) -> tuple[State, tuple[str, ...]]:
-        """The state of a trial, and if it is stale, in which fields it differs from what was begun under its key."""
-        if self.store.exists(_trial(trial.key, "trial.json")):
-            begun = self.begun(trial.key)
-            if begun.fingerprint != fingerprint(identity):
-                return "stale", tuple(differences(begun.identity, identity))
-        files: tuple[tuple[str, State], ...] = (
-            ("result.json", "done"),
-            ("trained.json", "trained"),
-            ("failure.json", "failed"),
-        )
-        return next((state for file, state in files if self.store.exists(_trial(trial.key, file))), "to do"), ()
+        """The state of a trial; of a stale one also the fields that differ, of a damaged one what cannot be read."""
+        files = [name for name in self.store.names(f"trials/{trial.key}") if not name.endswith(".part")]
+        try:
+            begun = self.begun(trial.key) if files else None
+        except RecordError as fault:
+            return "damaged", (str(fault),)
+        if begun and begun.fingerprint != fingerprint(identity):
+            return "stale", tuple(differences(begun.identity, identity))
+        if faults := self.find_faults(trial.key, identity, files):
+            return "damaged", tuple(faults)
+        done = "result.json" in files and self.has_untrained(identity)
+        states: list[tuple[bool, State]] = [
+            (done, "done"),
+            ("trained.json" in files, "trained"),
+            ("failure.json" in files, "failed"),
+        ]
+        return next((state for reached, state in states if reached), "to do"), ()
+
+    def find_faults(self, key: str, identity: Identity, files: Collection[str]) -> list[str]:
+        """What cannot be read of a trial that has these files, its untrained model's scores included."""
+        scored = "result.json" in files
+        reads: list[tuple[bool, Callable[[], Any]]] = [
+            ("failure.json" in files, lambda: self.failure(key)),
+            ("trained.json" in files or scored, lambda: self.trained(key)),
+            (scored, lambda: self.scored(key)),
+            (scored, lambda: self.questions(key)),
+            (self.has_untrained(identity), lambda: self.untrained_questions(identity)),
+        ]
+        return collect_faults(read for needed, read in reads if needed)
 
     def unfinished_keys(self) -> list[str]:
         """Keys of the trials that were begun and are not done."""
@@ -100,13 +146,17 @@ class Ledger:
         """Keys of all trials that are done."""
         return self._keys("result.json")
 
+    def scored_folders(self) -> list[str]:
+        """Names of the folders that have a result: trials that are done, damaged ones, copies that a person made."""
+        return [name for name in self.store.names("trials") if self.store.exists(_trial(name, "result.json"))]
+
     def is_trained(self, key: str) -> bool:
         """Has the trial been trained?"""
         return self.store.exists(_trial(key, "trained.json"))
 
     def is_done(self, key: str) -> bool:
-        """Is the trial done?"""
-        return self.store.exists(_trial(key, "result.json"))
+        """Is the trial done? Its scores and those of its untrained model have to be there."""
+        return self.store.exists(_trial(key, "result.json")) and self.has_untrained(self.begun(key).identity)
 
     def fail(self, failure: Failure) -> None:
         """Records why a trial did not finish."""
@@ -159,9 +209,12 @@ class Ledger:
         """What training took. Raises RecordError."""
         return self._read(Trained, _trial(key, "trained.json"))
 
-    def trained_keys(self) -> list[str]:
-        """Keys of all trials that are trained."""
-        return self._keys("trained.json")
+    def all_trained(self) -> Iterator[tuple[Trial, Trained]]:
+        """All trials that are trained, with what training took; damaged ones are not among them."""
+        for key in self.store.names("trials"):
+            with suppress(RecordError):
+                if self.is_trained(key):
+                    yield self.begun(key).trial, self.trained(key)
 
     # ---- its scores --------------------------------------------------------------------------------------------------
 
@@ -173,11 +226,11 @@ class Ledger:
 
     def scored(self, key: str) -> Scored:
         """Accuracies and what evaluation took. Raises RecordError."""
-        return self._read(Scored, _trial(key, "result.json"))
+        return self._read(Scored, _trial(key, "result.json"), self._score_again(key))
 
     def questions(self, key: str) -> pl.DataFrame:
-        """What the trained model answered."""
-        return self._table(_trial(key, "questions.parquet"))
+        """What the trained model answered. Raises RecordError."""
+        return self._table(_trial(key, "questions.parquet"), self._score_again(key))
 
     def mark_untrained(self, p: Planned, questions: pl.DataFrame) -> None:
         """Records the scores of a trial's untrained model."""
@@ -190,35 +243,54 @@ class Ledger:
         return self.store.exists(f"before/{name_untrained(identity)}/before.json")
 
     def untrained_questions(self, identity: Identity) -> pl.DataFrame:
-        """What the untrained model answered."""
-        return self._table(f"before/{name_untrained(identity)}/questions.parquet")
+        """What the untrained model answered. Raises RecordError."""
+        return self._table(f"before/{name_untrained(identity)}/questions.parquet", REMOVE_FOLDER)
 
     # ---- pools -------------------------------------------------------------------------------------------------------
 
     def claim_pool(self, pool: str, identity: Identity) -> None:
         """Records a pool's identity. Raises UserError if it was begun with another one, with the fields that differ."""
-        path = f"pools/{pool}/pool.json"
-        if not self.store.exists(path):
-            self._write(path, PoolBegun(identity=identity, fingerprint=fingerprint(identity)))
-        if lines := differences(self._read(PoolBegun, path).identity, identity):
+        begun = self.pool_begun(pool)
+        if not begun:
+            begun = PoolBegun(identity=identity, fingerprint=fingerprint(identity))
+            self._write(f"pools/{pool}/pool.json", begun)
+        if lines := differences(begun.identity, identity):
             raise UserError(f"pool {pool} was begun with other settings:\n    " + "\n    ".join(lines))
+
+    def pool_begun(self, pool: str) -> PoolBegun | None:
+        """What was begun under a pool's name, if anything. Raises RecordError, also for draws of unknown settings."""
+        files = [name for name in self.store.names(f"pools/{pool}") if not name.endswith(".part")]
+        return self._read(PoolBegun, f"pools/{pool}/pool.json") if files else None
+
+    def find_pool_faults(self, pool: str) -> list[str]:
+        """What cannot be read of a pool."""
+        return collect_faults([lambda: self.pool_begun(pool), lambda: self.draws(pool), lambda: self.elements(pool)])
 
     def add_draws(self, pool: str, draws: pl.DataFrame) -> None:
         """Adds a shard of draws to a pool."""
         self.store.write_table(f"pools/{pool}/draws-{uuid.uuid4().hex}.parquet", draws)
 
     def draws(self, pool: str) -> pl.DataFrame:
-        """All draws of a pool, in no order; an empty table without columns if there are none."""
-        return concat(self._table(path) for path in self.store.list(f"pools/{pool}/draws-*.parquet"))
+        """All draws of a pool, in no order; an empty table without columns if there are none. Raises RecordError.
+
+        Each draw is there once: two runs may have written it before a study was locked.
+        """
+        shards = [name for name in self.store.names(f"pools/{pool}") if fnmatch(name, "draws-*.parquet")]
+        draws = concat(self._table(f"pools/{pool}/{name}", REMOVE_SHARD, *DRAW) for name in shards)
+        return draws.unique(DRAW, keep="first", maintain_order=True) if draws.height else draws
 
     def put_elements(self, pool: str, elements: pl.DataFrame) -> None:
         """Keeps the replay elements of a pool, as the draws gave them."""
         self.store.write_table(f"pools/{pool}/elements.parquet", elements)
 
     def elements(self, pool: str) -> pl.DataFrame | None:
-        """The replay elements of a pool; None if no self-play phase has read its draws."""
+        """The replay elements of a pool; None if no self-play phase has read its draws. Raises RecordError."""
         path = f"pools/{pool}/elements.parquet"
-        return self._table(path) if self.store.exists(path) else None
+        return self._table(path, REMOVE_ELEMENTS) if self.store.exists(path) else None
+
+    def read_elements(self, pool: str) -> pl.DataFrame:
+        """The replay elements of a pool that a trial has learned from. Raises RecordError, also if there are none."""
+        return self._table(f"pools/{pool}/elements.parquet", REMOVE_ELEMENTS)
 
     # ---- results -----------------------------------------------------------------------------------------------------
 
@@ -236,9 +308,15 @@ class Ledger:
             address = self.store.address(f"results/{names[0]}")
             raise UserError(f"{address}: no such file; run the study with jobs/grid.py") from None
 
-    def results(self) -> pl.DataFrame:
-        """The results table of trials."""
-        return self._table(f"results/{RESULT_TABLES[0]}.parquet")
+    def results(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The two results tables (trials, questions). Raises RecordError."""
+        trials, questions = (self._table(f"results/{name}.parquet", REMOVE_RESULTS, "trial") for name in RESULT_TABLES)
+        return trials, questions
+
+    def results_are_newer_than(self, keys: Iterable[str]) -> bool:
+        """Were the results tables written after all of these trials were done?"""
+        written = min(self.store.modified(f"results/{name}.parquet") for name in RESULT_TABLES)
+        return all(self.store.modified(_trial(key, "result.json")) <= written for key in keys)
 
     def results_address(self) -> str:
         """Where the results tables are, for a person."""
@@ -260,23 +338,51 @@ class Ledger:
         self.store.remove(_trial(key, "failure.json"))
 
     def _keys(self, file: str) -> list[str]:
-        return [path.split("/")[1] for path in self.store.list(f"trials/*/{file}")]
+        """Keys of the trials that have a file, in their order."""
+        there = (name for name in self.store.names("trials") if self.store.exists(_trial(name, file)))
+        return [name for name in there if self._is_trial(name)]
+
+    def _is_trial(self, folder: str) -> bool:
+        try:
+            return bool(self.begun(folder))
+        except RecordError:
+            return False
+
+    def _score_again(self, key: str) -> str:
+        return f"remove {self.store.address(_trial(key, 'result.json'))}, so that the trial is evaluated again"
 
     def _write(self, path: str, record: Any) -> None:
         self.store.write_json(path, to_plain(record))
 
-    def _read(self, kind: type[R], path: str) -> R:
+    def _read(self, kind: type[R], path: str, remedy: str = REMOVE_FOLDER) -> R:
         address = self.store.address(path)
         try:
-            value = self.store.read_json(path)
+            value = self.store.read_json(path, remedy)
         except FileNotFoundError:
-            raise RecordError(f"{address}: no such file; remove its folder, so that it is made again") from None
-        except json.JSONDecodeError as error:
-            raise RecordError(f"{address}: not JSON ({error}); remove its folder, so that it is made again") from error
+            raise RecordError(f"{address}: no such file; {remedy}") from None
         return from_plain(kind, value, address)
 
-    def _table(self, path: str) -> pl.DataFrame:
-        return self.store.read_table(path)
+    def _table(self, path: str, remedy: str, *columns: str) -> pl.DataFrame:
+        """A table that has these columns."""
+        address = self.store.address(path)
+        try:
+            table = self.store.read_table(path, remedy)
+        except FileNotFoundError:
+            raise RecordError(f"{address}: no such file; {remedy}") from None
+        if missing := [column for column in columns if column not in table.columns]:
+            raise RecordError(f"{address}: a table without column {missing[0]!r}; {remedy}")
+        return table
+
+
+def collect_faults(reads: Iterable[Callable[[], Any]]) -> list[str]:
+    """What of these reads fails, and what to do."""
+    faults = []
+    for read in reads:
+        try:
+            read()
+        except RecordError as fault:
+            faults.append(str(fault))
+    return faults
 
 
 def _trial(key: str, file: str) -> str:

@@ -15,8 +15,9 @@ from engine.storage.fingerprint import Identity
 from engine.study import Trial
 
 R = TypeVar("R")
-State = Literal["done", "trained", "to do", "failed", "stale"]
-Phase = Literal["self-play", "fine-tune", "evaluate"]
+State = Literal["done", "trained", "to do", "failed", "stale", "damaged"]
+Phase = Literal["self-play", "fine-tune", "evaluate", "storage"]  # storage: its files cannot be read
+OTHER_VERSION = "use another --storage, or remove its folder if its results are not needed"
 
 
 class RecordError(UserError):
@@ -30,8 +31,9 @@ class RecordError(UserError):
 class Planned:
     """A trial with its identity, its news, its state, where it will run and what it will take.
 
-    `differs`: of a stale trial, the fields that are not as they were when it began. `training` places the trainee in
-    DeepSpeed, `serving` in vLLM; `writing` places the generator in vLLM.
+    `differs`: of a stale trial, the fields that are not as they were when it began; of a damaged one, what cannot be
+    read and what to do. `training` places the trainee in DeepSpeed, `serving` in vLLM; `writing` places the generator
+    in vLLM.
     """
 
     trial: Trial
@@ -125,13 +127,12 @@ def to_plain(record: Any) -> Any:
     return TypeAdapter(type(record)).dump_python(record, mode="json")
 
 
-def from_plain(kind: type[R], value: Any, source: str) -> R:
+def from_plain(kind: type[R], value: Any, source: str, remedy: str = OTHER_VERSION) -> R:
     """The record, read strictly enough to name what another version wrote. Raises RecordError; `source` is its file."""
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         fields = ", ".join(sorted({".".join(map(str, fault["loc"])) or "all" for fault in error.errors()}))
         raise RecordError(
-            f"{source}: written by another version of Engram, or damaged (fields: {fields}); "
-            "use another --storage, or remove its folder if its results are not needed"
+            f"{source}: written by another version of Engram, or damaged (fields: {fields}); {remedy}"
         ) from error

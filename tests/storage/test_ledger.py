@@ -1,6 +1,8 @@
 """The ledger: the state of a trial from its files, typed records, failures that are forgotten in time."""
 
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +54,7 @@ def test_a_trial_goes_from_to_do_to_done_by_its_files(ledger: Ledger) -> None:
     states.append(plan_one(ledger).state)
     ledger.mark_trained(TRIAL.key, TABLE, TRAINED)
     states.append(plan_one(ledger).state)
+    ledger.mark_untrained(p, TABLE)
     ledger.mark_done(TRIAL.key, TABLE, SCORED)
     states.append(plan_one(ledger).state)
     assert states == ["to do", "to do", "failed", "trained", "done"]
@@ -93,16 +96,145 @@ def test_a_record_of_another_version_is_named(ledger: Ledger, change: object, me
     ledger.begin(plan_one(ledger), {})
     file = Path(ledger.store.address(f"trials/{TRIAL.key}/trial.json"))
     file.write_text(json.dumps(change(json.loads(file.read_text()))))  # type: ignore[operator]
-    with pytest.raises(RecordError, match=f"{file}: .*{message}"):
-        plan_one(ledger)
+    [fault] = plan_one(ledger).differs
+    assert re.match(f"{file}: .*{message}", fault)
 
 
-def test_a_damaged_record_is_named(ledger: Ledger) -> None:
+# ---- damage, and what is no trial ------------------------------------------------------------------------------------
+
+
+def finish(ledger: Ledger, trial: Trial) -> Planned:
+    """A trial that is done, with a pool."""
+    p = plan_one(ledger, trial)
+    ledger.begin(p, {"python": "3.11"})
+    ledger.claim_pool(trial.pool, p.identity["pool"])
+    ledger.add_draws(trial.pool, pl.DataFrame({"item": ["a"], "draw": [0]}))
+    ledger.put_elements(trial.pool, TABLE)
+    ledger.mark_trained(trial.key, TABLE, TRAINED)
+    ledger.mark_untrained(p, TABLE)
+    ledger.mark_done(trial.key, TABLE, SCORED)
+    return p
+
+
+def file_of(ledger: Ledger, pattern: str) -> Path:
+    [file] = Path(ledger.store.root).glob(pattern)
+    return file
+
+
+READ = [
+    "trials/*/trial.json",
+    "trials/*/trained.json",
+    "trials/*/result.json",
+    "trials/*/questions.parquet",
+    "before/*/questions.parquet",
+    "pools/*/pool.json",
+    "pools/*/draws-*.parquet",
+    "pools/*/elements.parquet",
+]
+
+
+@pytest.mark.parametrize("pattern", READ)
+@pytest.mark.parametrize("share", [0.0, 0.6])
+def test_whatever_is_cut_the_plan_names_it_and_what_to_do(ledger: Ledger, pattern: str, share: float) -> None:
+    finish(ledger, TRIAL)
+    assert plan_one(ledger).state == "done"
+    file = file_of(ledger, pattern)
+    file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+    p = plan_one(ledger)
+    assert p.state == "damaged"
+    [fault] = p.differs
+    assert fault.startswith(f"{file}: ")
+    assert "; remove " in fault
+
+
+@pytest.mark.parametrize(
+    ("pattern", "state"),
+    [
+        ("trials/*/questions.parquet", "trained"),
+        ("before/*/questions.parquet", "trained"),
+        ("trials/*/trained.json", "to do"),
+        ("pools/*/draws-*.parquet", "done"),
+        ("pools/*/elements.parquet", "done"),
+    ],
+)
+def test_what_a_fault_says_to_do_repairs_it(ledger: Ledger, pattern: str, state: str) -> None:
+    finish(ledger, TRIAL)
+    file = file_of(ledger, pattern)
+    file.write_bytes(b"")
+    [fault] = plan_one(ledger).differs
+    remedy = fault.partition("; remove ")[2]
+    named = next((part for part in re.split("[ ,]", remedy) if part.startswith("/")), str(file))
+    target = file.parent if remedy.startswith("its folder") else Path(named)
+    shutil.rmtree(target) if target.is_dir() else target.unlink()
+    assert (plan_one(ledger).state, plan_one(ledger).differs) == (state, ())
+    assert ledger.is_done(TRIAL.key) == (state == "done")
+
+
+def test_a_copy_that_a_person_made_is_no_trial(ledger: Ledger) -> None:
+    finish(ledger, TRIAL)
+    trials = Path(ledger.store.address("trials"))
+    shutil.copytree(trials / TRIAL.key, trials / f"{TRIAL.key}-backup")
+    (trials / "notes").mkdir()
+    (trials / "notes/trial.json").write_text("mine")
+    (trials / "todo.txt").write_text("mine")
+    assert (ledger.done_keys(), ledger.unfinished_keys()) == ([TRIAL.key], [])
+    assert [trial.key for trial, _ in ledger.all_trained()] == [TRIAL.key]
+    assert plan_one(ledger).state == "done"
+
+
+def test_a_trial_without_its_settings_is_not_done(ledger: Ledger) -> None:
+    finish(ledger, TRIAL)
+    file_of(ledger, "trials/*/trial.json").unlink()
+    assert (ledger.done_keys(), list(ledger.all_trained())) == ([], [])
+    p = plan_one(ledger)
+    assert p.state == "damaged"
+    assert p.differs[0].endswith("trial.json: no such file; remove its folder, so that it is made again")
+
+
+def test_what_a_killed_run_left_of_its_first_file_is_no_damage(ledger: Ledger) -> None:
     ledger.begin(plan_one(ledger), {})
-    file = Path(ledger.store.address(f"trials/{TRIAL.key}/trial.json"))
-    file.write_bytes(file.read_bytes()[:40])
-    with pytest.raises(RecordError, match=f"{file}: not JSON"):
-        plan_one(ledger)
+    file = file_of(ledger, "trials/*/trial.json")
+    file.rename(f"{file}.{'0' * 32}.part")
+    assert plan_one(ledger).state == "to do"
+
+
+def test_the_settings_of_another_trial_are_not_taken_for_ones_own(ledger: Ledger) -> None:
+    other = replace(TRIAL, seed=1)
+    finish(ledger, other)
+    trials = Path(ledger.store.address("trials"))
+    shutil.copytree(trials / other.key, trials / TRIAL.key)
+    p = plan_one(ledger)
+    assert p.state == "damaged"
+    assert f"of trial {other.key}; rename its folder" in p.differs[0]
+
+
+def test_draws_of_unknown_settings_are_not_taken_into_a_pool(ledger: Ledger) -> None:
+    p = finish(ledger, TRIAL)
+    file_of(ledger, "pools/*/pool.json").unlink()
+    with pytest.raises(RecordError, match=r"pool\.json: no such file; remove its folder"):
+        ledger.claim_pool(TRIAL.pool, p.identity["pool"])
+
+
+@pytest.mark.parametrize("root", ["st*[1]/runs", "[a-c]", "a::b/~c?{x}"])
+def test_no_character_of_a_storage_path_hides_what_is_done(tmp_path: Path, root: str) -> None:
+    ledger = Ledger(Store(f"{tmp_path}/{root}"))
+    finish(ledger, TRIAL)
+    assert ledger.done_keys() == [TRIAL.key]
+    assert ledger.draws(TRIAL.pool).height == 1
+    assert plan_one(ledger).state == "done"
+
+
+def test_one_damaged_trial_does_not_hide_the_state_of_the_others(ledger: Ledger) -> None:
+    others = [replace(TRIAL, seed=seed, pool_seed=0) for seed in (1, 2)]
+    for trial in (TRIAL, others[0]):
+        finish(ledger, trial)
+    file_of(ledger, f"trials/{TRIAL.key}/trained.json").write_text("")
+    planned = plan.plan(Study(name="s", trials=(TRIAL, *others), n_items=1), ledger, CPU)
+    assert {p.trial.key: p.state for p in planned} == {
+        TRIAL.key: "damaged",
+        others[0].key: "done",
+        others[1].key: "to do",
+    }
 
 
 def test_each_full_fine_tune_of_a_base_fails_for_its_own_reason(
@@ -116,6 +248,8 @@ def test_each_full_fine_tune_of_a_base_fails_for_its_own_reason(
             return None
         [p] = group
         if p.trial.seed == 2:
+            ledger.begin(p, {})
+            ledger.mark_untrained(p, TABLE)
             ledger.mark_done(p.trial.key, TABLE, SCORED)
             return None
         return RuntimeError(f"shard {p.trial.seed} is damaged")

@@ -74,6 +74,7 @@ def trained() -> Trained:
         train_tokens=100,
         unique_tokens=50,
         train_flops=1e12,
+        untrained_loss=2.5,
         train_loss=1.5,
         steps=4,
         train_seconds=8.0,
@@ -82,6 +83,7 @@ def trained() -> Trained:
         device_name="NVIDIA H100",
         zero_stage=2,
         n_workers=2,
+        weight_files={},
     )
 
 

@@ -4,6 +4,7 @@ vLLM has been seen to give wrong numbers without an error, so each engine is pro
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from vllm import LLM, SamplingParams
 from vllm.lora.request import LoRARequest
 
 from engine.cluster.machines import ServingPlacement
+from engine.evaluation import clean, marks
 from engine.evaluation.marks import Row
 from engine.evaluation.questions import Answer, Asked, Letters, Option, Part, Reply
 from engine.inference import forced, vllm_engine
@@ -35,6 +37,7 @@ class Answerer:
 
 
 Work = Sequence[tuple[Answerer, Sequence[Asked]]]
+BASE = Answerer(name="base")
 
 
 class SilentError(Exception):
@@ -56,7 +59,8 @@ def start(
     adapters: dict[str, Any] = {}
     if rank is not None:
         adapters = {"enable_lora": True, "max_loras": n_adapters + 1, "max_lora_rank": served_rank(rank)}
-    return vllm_engine.start(folder, serving, precision, max_context, logits_processors=[forced.PROCESSOR], **adapters)
+    options = {"logits_processors": [forced.PROCESSOR], "worker_extension_cls": clean.EXTENSION}
+    return vllm_engine.start(folder, serving, precision, max_context, load_format="safetensors", **options, **adapters)
 
 
 # ---- asking ----------------------------------------------------------------------------------------------------------
@@ -83,7 +87,18 @@ def chunks(work: Sequence[T], n: int) -> Iterator[Sequence[T]]:
 
 
 def answer_group(llm: LLM, group: Work) -> dict[str, list[Row]]:
-    """The rows of a group of models, all asked at once."""
+    """The rows of a group of models, all asked at once; one by one, if any scores are not finite (see `clean`)."""
+    rows = answer_at_once(llm, group)
+    if all(map(marks.are_finite, rows.values())):
+        return rows
+    clean.empty_cache(llm)
+    if len(group) == 1:
+        return rows
+    return {name: mine for one in group for name, mine in answer_group(llm, [one]).items()}
+
+
+def answer_at_once(llm: LLM, group: Work) -> dict[str, list[Row]]:
+    """The rows of a group of models, asked in one batch."""
     requests = [request for who, asked in group for request in requests_for(who, asked)]
     answers = {tag: read(tag[2], output) for tag, output in vllm_engine.run(llm, requests)}
     return {
@@ -124,32 +139,70 @@ def read(part: Part, output: Any) -> Answer:
     [generated] = output.outputs
     match part:
         case Option(answer=answer):
-            return [generated.logprobs[place][token].logprob for place, token in enumerate(answer)]
+            return [logprob_of(token, generated.logprobs[place]) for place, token in enumerate(answer)]
         case Letters(letters=letters):
-            return [generated.logprobs[0][token].logprob for token in letters]
+            return [logprob_of(token, generated.logprobs[0]) for token in letters]
         case Reply():
             return generated.text
+
+
+def logprob_of(token: int, logprobs: Any) -> float:
+    """A token's log-probability; NaN where the engine gives none, since the model's numbers overflow."""
+    return float(logprobs[token].logprob) if token in logprobs else math.nan
 
 
 # ---- probes ----------------------------------------------------------------------------------------------------------
 
 
-def probe(llm: LLM, asked: Asked, who: Iterable[Answerer]) -> None:
-    """Checks that adapters change the answers and that the base's stay the same beside them.
+def probe(llm: LLM, asked: Asked, who: Iterable[Answerer]) -> dict[str, str]:
+    """What is wrong with adapters, by name: refused by the engine, not applied, or applied to the base beside them.
 
-    Raises SilentError that names the adapter and the numbers.
+    Raises SilentError, with the numbers, if the fault is in no adapter.
     """
-    base = Answerer(name="base")
-    alone = option_logprobs(llm, asked, [base])["base"]
-    for group in chunks([w for w in who if w.adapter], MAX_ADAPTERS):
-        together = option_logprobs(llm, asked, [base, *group])
-        if not are_close(alone, together["base"], LEAK):
-            raise SilentError(
-                f"the base model scores {together['base']} beside adapters and {alone} alone: an adapter leaks into it"
-            )
-        for one in group:
-            if are_close(alone, together[one.name], NOTHING):
-                raise SilentError(f"adapter {one.name} ({one.adapter}) scores as its base, {alone}: it is not applied")
+    models = list(who)
+    faults = {one.name: fault for one in models if (fault := refusal(llm, one))}
+    alone = option_logprobs(llm, asked, [BASE])[BASE.name]
+    for group in chunks([one for one in models if one.name not in faults], MAX_ADAPTERS):
+        faults |= probe_group(llm, asked, group, alone)
+    return faults
+
+
+def refusal(llm: LLM, one: Answerer) -> str | None:
+    """Why the engine does not load an adapter, or None. Asked apart, since one that fails in a batch ends them all."""
+    try:
+        if request := adapter_request(one):
+            llm.llm_engine.add_lora(request)
+    except Exception as error:  # of any kind: vLLM's loaders raise what they meet
+        return f"{one.adapter}: the engine does not load it: {error}"
+    return None
+
+
+def probe_group(llm: LLM, asked: Asked, group: Sequence[Answerer], alone: Sequence[float]) -> dict[str, str]:
+    """Faults of adapters that are asked in one batch with their base, which scores `alone` without them."""
+    together = option_logprobs(llm, asked, [BASE, *group])
+    if not are_close(alone, together[BASE.name], LEAK):
+        return find_leaks(llm, asked, group, alone, together[BASE.name])
+    scores = {one: together[one.name] for one in group}
+    what = marks.name_divergence(marks.NOT_FINITE)
+    overflow = {one.name: what for one, mine in scores.items() if not all(map(math.isfinite, mine))}
+    what = f"it scores as its base, {list(alone)}: the engine does not apply it"
+    same = {one.name: f"{one.adapter}: {what}" for one, mine in scores.items() if are_close(alone, mine, NOTHING)}
+    return overflow | same
+
+
+def find_leaks(
+    llm: LLM, asked: Asked, group: Sequence[Answerer], alone: Sequence[float], beside: Sequence[float]
+) -> dict[str, str]:
+    """Which adapters change their base's scores (from `alone` to `beside`), with what is wrong with the others."""
+    what = f"the base model scores {list(beside)} beside it and {list(alone)} alone: it leaks into its base"
+    if len(group) == 1:
+        return {group[0].name: f"{group[0].adapter}: {what}"}
+    apart = [probe_group(llm, asked, [one], alone) for one in group]
+    faults = {name: fault for found in apart for name, fault in found.items()}
+    sound = [one for one in group if one.name not in faults]
+    if len(sound) == len(group):
+        raise SilentError(f"{what}, and it is not one of {len(group)} adapters ({group[0].name}, …) that does it alone")
+    return faults | probe_group(llm, asked, sound, alone) if sound else faults
 
 
 def option_logprobs(llm: LLM, asked: Asked, who: Sequence[Answerer]) -> dict[str, list[float]]:

@@ -42,7 +42,13 @@ def score_group(group: Sequence[Planned], ledger: Ledger) -> list[Failure]:
     else:
         untrained = on_engine(score_untrained, group, ledger)
         reasons = {p.trial.key: untrained or on_engine(score_full, [p], ledger) for p in group}
-    return [errors.failure(key, "evaluate", why) for key, why in reasons.items() if not ledger.is_done(key)]
+    return [why_unscored(key, why, ledger) for key, why in reasons.items() if not ledger.is_done(key)]
+
+
+def why_unscored(key: str, error: BaseException | None, ledger: Ledger) -> Failure:
+    """Why a trial has no scores: its own fault, which its files name, before what ended the engine."""
+    failure = ledger.failure(key)
+    return failure if failure and failure.phase == "evaluate" else errors.failure(key, "evaluate", error)
 
 
 def on_engine(score: Callable[..., Any], group: Sequence[Planned], ledger: Ledger) -> BaseException | None:

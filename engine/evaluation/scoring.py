@@ -7,41 +7,65 @@ from typing import Any
 
 from vllm import LLM
 
-from engine.evaluation import likelihood, marks, questions
-from engine.evaluation.likelihood import Answerer, Work
+from engine import UserError
+from engine.evaluation import intact, likelihood, marks, questions
+from engine.evaluation.intact import Damaged
+from engine.evaluation.likelihood import BASE, Answerer, SilentError, Work
 from engine.evaluation.marks import Row
 from engine.evaluation.questions import Asked
 from engine.inference import settings
 from engine.models import catalogue, weights
 from engine.storage.ledger import Ledger, name_untrained
-from engine.storage.records import Planned, Scored
+from engine.storage.records import Failure, Planned, Scored
 
 
 def score_adapters(group: Sequence[Planned], ledger: Ledger) -> None:
-    """On one engine: the base model before training, then each trial's adapter."""
-    todo = [p for p in group if not ledger.is_done(p.trial.key)]
-    if not todo:
-        return
-    llm = start(todo[0], base_folder(todo[0]), max(p.trial.training.lora_rank for p in todo))
-    score_base(llm, todo, ledger)
+    """On one engine: the base model before training, then each trial's adapter; those that are no good have failed."""
     with tempfile.TemporaryDirectory() as scratch:
-        models = [Answerer(name=p.trial.key, adapter=ledger.weights(p.trial, scratch)) for p in todo]
-        work = [(model, ask(llm, p)) for model, p in zip(models, todo, strict=True)]
-        likelihood.probe(llm, work[0][1][0], models)
-        score_trained(llm, work, todo, ledger)
+        todo = [p for p in group if not ledger.is_done(p.trial.key)]
+        folders = find_weights(todo, ledger, scratch)
+        if sound := [p for p in todo if p.trial.key in folders]:
+            llm = start(sound[0], base_folder(sound[0]), max(p.trial.training.lora_rank for p in sound))
+            score_base(llm, sound, ledger)
+            work = [(Answerer(name=p.trial.key, adapter=folders[p.trial.key]), ask(llm, p)) for p in sound]
+            faults = likelihood.probe(llm, work[0][1][0], [model for model, _ in work])
+            for key, fault in faults.items():
+                fail(key, fault, ledger)
+            score_trained(llm, [(m, asked) for m, asked in work if m.name not in faults], sound, ledger)
 
 
 def score_full(p: Planned, ledger: Ledger) -> None:
     """One trial with full weights, on an engine of its own: to swap weights in a running one goes wrong silently."""
     with tempfile.TemporaryDirectory() as scratch:
-        llm = start(p, ledger.weights(p.trial, scratch), None)
-        score_trained(llm, [(Answerer(name=p.trial.key), ask(llm, p))], [p], ledger)
+        if folder := find_weights([p], ledger, scratch).get(p.trial.key):
+            llm = start(p, folder, None)
+            score_trained(llm, [(Answerer(name=p.trial.key), ask(llm, p))], [p], ledger)
 
 
 def score_untrained(group: Sequence[Planned], ledger: Ledger) -> None:
     """The base model alone, where only full fine-tunes follow."""
     if any(not ledger.has_untrained(p.identity) for p in group):
         score_base(start(group[0], base_folder(group[0]), None), group, ledger)
+
+
+def find_weights(trials: Sequence[Planned], ledger: Ledger, scratch: str) -> dict[str, str]:
+    """Local folders of the trials' weights by key; the others have failed. What is damaged will be trained again."""
+    folders = {}
+    for p in trials:
+        key = p.trial.key
+        try:
+            folders[key] = intact.find_weights(p, ledger, scratch)
+        except Damaged as damage:
+            fail(key, f"{damage}; run the study again, it trains this trial again", ledger)
+            ledger.withdraw_training(key)
+        except (UserError, OSError) as why:
+            fail(key, str(why), ledger)
+    return folders
+
+
+def fail(key: str, reason: str, ledger: Ledger) -> None:
+    """Records why a trial has no scores; the others of its group go on."""
+    ledger.fail(Failure(key=key, phase="evaluate", reason=reason))
 
 
 def start(p: Planned, folder: str, rank: int | None) -> LLM:
@@ -64,8 +88,10 @@ def score_base(llm: LLM, group: Sequence[Planned], ledger: Ledger) -> None:
     """Scores of the untrained model, once for all trials that ask it the same."""
     missing = {name_untrained(p.identity): p for p in group if not ledger.has_untrained(p.identity)}
     for p in missing.values():
-        [rows] = likelihood.answer_all(llm, [(Answerer(name="base"), ask(llm, p))])
-        ledger.mark_untrained(p, marks.table(rows["base"]))
+        [rows] = likelihood.answer_all(llm, [(BASE, ask(llm, p))])
+        if fault := marks.find_fault(rows[BASE.name]):
+            raise SilentError(f"the untrained model {p.trial.trainee} is no good: {fault}")
+        ledger.mark_untrained(p, marks.table(rows[BASE.name]))
 
 
 def score_trained(llm: LLM, work: Work, trials: Sequence[Planned], ledger: Ledger) -> None:
@@ -76,6 +102,9 @@ def score_trained(llm: LLM, work: Work, trials: Sequence[Planned], ledger: Ledge
     for group in likelihood.answer_all(llm, work):
         seconds = (time.monotonic() - began) / sum(tokens[key] for key in group)
         for key, rows in group.items():
+            if fault := marks.find_fault(rows):
+                fail(key, marks.name_divergence(fault), ledger)
+                continue
             record = Scored(evaluate_seconds=seconds * tokens[key], tensor_parallel=parallel[key], **accuracies(rows))
             ledger.mark_done(key, marks.table(rows), record)
         began = time.monotonic()

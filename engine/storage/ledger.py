@@ -205,6 +205,10 @@ class Ledger:
         self._write(_trial(key, "trained.json"), record)
         self._forget_failure(key)
 
+    def withdraw_training(self, key: str) -> None:
+        """Forgets that a trial was trained, since its weights are not whole: the next run trains it again."""
+        self.store.remove(_trial(key, "trained.json"))
+
     def trained(self, key: str) -> Trained:
         """What training took. Raises RecordError."""
         return self._read(Trained, _trial(key, "trained.json"))

@@ -80,12 +80,14 @@ class Begun:
 class Trained:
     """`trained.json`: what training took, and where it ran.
 
-    Tokens of all steps and of the distinct elements, operations, nats per learned token in the last epoch, seconds.
+    Tokens of all steps and of the distinct elements, operations, nats per learned token before training (on batches of
+    the last epoch, at most 16) and in the last epoch, seconds. `weight_files`: SHA-256 of each file of the weights.
     """
 
     train_tokens: int
     unique_tokens: int
     train_flops: float
+    untrained_loss: float
     train_loss: float
     steps: int
     train_seconds: float
@@ -94,6 +96,7 @@ class Trained:
     device_name: str
     zero_stage: int
     n_workers: int
+    weight_files: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

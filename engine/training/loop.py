@@ -6,10 +6,8 @@ loss of a step is the mean over all its learned tokens, however many devices and
 ZeRO stage and world size do not change it.
 """
 
-import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import deepspeed
@@ -23,43 +21,45 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from engine.inference import chat
 from engine.inference.chat import Encoded
 from engine.monitor import progress
-from engine.training import saving
+from engine.training import checkpoints, divergence, saving
+from engine.training.divergence import Diverged
 from engine.training.job import Job
-from engine.training.steps import batch_at, is_checkpoint, learning_rate_at, micro_batches, n_steps
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
-    """One optimizer step: its loss (nats per learned token), learning rate, tokens and seconds."""
-
-    step: int
-    loss: float
-    learning_rate: float
-    tokens: int
-    seconds: float
-
-
-class Diverged(Exception):
-    """The loss is no number any more."""
+from engine.training.steps import (
+    History,
+    Step,
+    batch_at,
+    compared_steps,
+    is_checkpoint,
+    learning_rate_at,
+    micro_batches,
+    n_steps,
+)
 
 
 def fine_tune(job: Job) -> None:
     """Ray Train's loop on each worker: builds, resumes, trains, saves, exports."""
     data = encode(job)
     engine = build(job)
-    log = [Step(**entry) for entry in saving.resume(engine)]
-    total = n_steps(len(data), job.trial.training)
+    history = checkpoints.resume(engine, job) or History(untrained_loss=untrained_loss(engine, job, data))
     try:
-        for step in train(engine, job, data, first=len(log)):
-            log.append(step)
-            if is_checkpoint(step.step, total):
-                saving.save(engine, [asdict(entry) for entry in log])
+        train_on(engine, job, data, history)
     except Diverged as why:
-        saving.give_up(job, str(why))
+        saving.give_up(job, f"{why}; lower the learning rate ({job.trial.training.learning_rate:g})")
         return
-    saving.export(engine, job)
+    files = saving.export(engine, job)
     if dist.get_rank() == 0:
-        saving.finish(job, data, [asdict(entry) for entry in log])
+        saving.finish(job, data, history, files)
+
+
+def train_on(engine: Any, job: Job, data: Sequence[Encoded], history: History) -> None:
+    """Trains from where the history ends to the last step. Raises Diverged on all ranks alike."""
+    total = n_steps(len(data), job.trial.training)
+    for step in train(engine, job, data, first=len(history.steps)):
+        history.steps.append(step)
+        if is_checkpoint(step.step, total):
+            checkpoints.save(engine, job, history)
+    divergence.check_weights(engine)
+    divergence.check_loss(history, job.trial.training.epochs)
 
 
 def train(engine: Any, job: Job, data: Sequence[Encoded], first: int = 0) -> Iterator[Step]:
@@ -67,13 +67,25 @@ def train(engine: Any, job: Job, data: Sequence[Encoded], first: int = 0) -> Ite
     training, total = job.trial.training, n_steps(len(data), job.trial.training)
     for step in range(first, total):
         began = time.monotonic()
-        batch = [data[i] for i in batch_at(step, len(data), training.batch_size, job.trial.seed)]
+        batch = batch_of(step, job, data)
         rate = learning_rate_at(step, total, training)
         loss = train_step(engine, job, batch, rate)
-        if not math.isfinite(loss):
-            raise Diverged(f"loss became {loss} at step {step}; lower the learning rate ({training.learning_rate:g})")
         tokens, seconds = sum(len(e.ids) for e in batch), time.monotonic() - began
-        yield Step(step=step, loss=loss, learning_rate=rate, tokens=tokens, seconds=seconds)
+        done = Step(step=step, loss=loss, learning_rate=rate, tokens=tokens, seconds=seconds)
+        divergence.check_step(done, engine.skipped_steps)
+        yield done
+
+
+def batch_of(step: int, job: Job, data: Sequence[Encoded]) -> list[Encoded]:
+    """The elements of a step."""
+    return [data[i] for i in batch_at(step, len(data), job.trial.training.batch_size, job.trial.seed)]
+
+
+@torch.no_grad()
+def untrained_loss(engine: Any, job: Job, data: Sequence[Encoded]) -> float:
+    """The loss (nats per learned token) before training, on batches that the last epoch trains on."""
+    steps = compared_steps(n_steps(len(data), job.trial.training), job.trial.training.epochs)
+    return sum(batch_loss(engine, job, batch_of(step, job, data)) for step in steps) / len(steps)
 
 
 def encode(job: Job) -> list[Encoded]:
@@ -111,7 +123,9 @@ def load(job: Job, config: dict[str, Any]) -> Any:
     sharded = HfDeepSpeedConfig(config) if job.placement.zero_stage == 3 else None
     ALL_ATTENTION_FUNCTIONS.register("packed", packed_attention)
     dtype = getattr(torch, job.trial.precision)
-    model = AutoModelForCausalLM.from_pretrained(job.folder, dtype=dtype, attn_implementation="packed")
+    model = AutoModelForCausalLM.from_pretrained(
+        job.folder, dtype=dtype, attn_implementation="packed", use_safetensors=True
+    )
     del sharded
     return model
 
@@ -147,9 +161,7 @@ def train_step(engine: Any, job: Job, batch: Sequence[Encoded], learning_rate: f
     """One optimizer step on the batch; its loss in nats per learned token, over all ranks."""
     for group in engine.optimizer.param_groups:
         group["lr"] = learning_rate
-    ranks = dist.get_world_size()
-    mine = micro_batches(batch, ranks, job.placement.micro_batch_tokens)[dist.get_rank()]
-    learned = sum(sum(e.loss) for e in batch)
+    ranks, mine, learned = dist.get_world_size(), share_of(job, batch), sum(sum(e.loss) for e in batch)
     total = torch.zeros((), device=engine.device)
     for i, row in enumerate(mine):
         engine.set_gradient_accumulation_boundary(i == len(mine) - 1)
@@ -161,6 +173,21 @@ def train_step(engine: Any, job: Job, batch: Sequence[Encoded], learning_rate: f
     engine.step()
     dist.all_reduce(total)
     return float(total) / learned
+
+
+def batch_loss(engine: Any, job: Job, batch: Sequence[Encoded]) -> float:
+    """The loss that a step on the batch would give, without the step."""
+    total = torch.zeros((), device=engine.device)
+    for row in share_of(job, batch):
+        loss = loss_sum(engine, row or batch[:1])
+        total += loss if row else 0.0
+    dist.all_reduce(total)
+    return float(total) / sum(sum(e.loss) for e in batch)
+
+
+def share_of(job: Job, batch: Sequence[Encoded]) -> list[list[Encoded]]:
+    """This rank's micro-batches of a batch."""
+    return micro_batches(batch, dist.get_world_size(), job.placement.micro_batch_tokens)[dist.get_rank()]
 
 
 def loss_sum(engine: Any, row: Sequence[Encoded]) -> Any:

@@ -19,6 +19,7 @@ from engine.storage.records import Failure, Planned
 from engine.training.job import Job, TooFewElements, environment, make_job
 
 ATTEMPTS = 2  # of a trial whose driver fails; dead workers are replaced within an attempt
+UNREADABLE = "CheckpointManagerInitializationError"  # what Ray Train raises if its list of checkpoints is no use
 
 
 def run(planned: Sequence[Planned], ledger: Ledger) -> list[Failure]:
@@ -65,14 +66,26 @@ def train_group(jobs: Sequence[Job], ledger: Ledger) -> list[Failure]:
             name="tune",
             storage_path=ledger.tune_address(),
             failure_config=FailureConfig(max_failures=ATTEMPTS - 1),
+            callbacks=[errors_as_text()],
             verbose=0,
         ),
     )
     with progress.shown("fine-tune", len(jobs)):
         results: Any = tuner.fit()
     ledger.clear_tune()
-    raised = {r.config["key"]: r.error for r in results if r.error}
+    raised = {r.config["key"]: RuntimeError(str(r.error)) for r in results if r.error}
     return [f for f in (outcome(job.key, raised.get(job.key), ledger) for job in jobs) if f]
+
+
+def errors_as_text() -> Any:
+    """Lets Tune read a trial's error as text: it would load a pickle from the storage, which can run code."""
+    from ray.tune import Callback
+
+    class ErrorsAsText(Callback):
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            trial.run_metadata.pickled_error_filename = None
+
+    return ErrorsAsText()
 
 
 def share_threads(jobs: Sequence[Job]) -> tuple[list[Job], int]:
@@ -91,12 +104,23 @@ def drive_trial(config: dict[str, str], jobs: dict[str, Any]) -> None:
     progress.report(running=1)
     try:
         if not has_ended(job):
-            make_trainer(job).fit()
+            train_one(job)
         job.ledger.clear_checkpoints(job.key)
         progress.report(done=1)
     finally:
         progress.report(running=-1)
     tune.report({"key": job.key})
+
+
+def train_one(job: Job) -> None:
+    """One run of Ray Train; from the start if its list of checkpoints was cut off by a kill or is of another Ray."""
+    try:
+        make_trainer(job).fit()
+    except ray.exceptions.ActorDiedError as error:
+        if UNREADABLE not in str(error):
+            raise
+        job.ledger.clear_checkpoints(job.key)
+        make_trainer(job).fit()
 
 
 def has_ended(job: Job) -> bool:

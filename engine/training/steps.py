@@ -3,11 +3,32 @@
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from engine.inference.chat import Encoded
 from engine.study import Training
 
 N_CHECKPOINTS = 4  # a killed trial repeats at most this fraction of its steps
+N_COMPARED = 16  # steps whose loss is compared with the untrained model's
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One optimizer step: its loss (nats per learned token), learning rate, tokens and seconds."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    tokens: int
+    seconds: float
+
+
+@dataclass(kw_only=True, slots=True)
+class History:
+    """How training went so far: the untrained model's loss (see `compared_steps`), and the steps that are done."""
+
+    untrained_loss: float
+    steps: list[Step] = field(default_factory=list)
 
 
 def n_steps(n_elements: int, training: Training) -> int:
@@ -60,3 +81,14 @@ def micro_batches(batch: Sequence[Encoded], n_ranks: int, most: int) -> list[lis
 def is_checkpoint(step: int, total: int) -> bool:
     """Is the state saved after this step? A few times per trial, never after the last step: then comes the result."""
     return (step + 1) % max(total // N_CHECKPOINTS, 1) == 0 and step + 1 < total
+
+
+def compared_steps(total: int, epochs: int) -> list[int]:
+    """Steps of the last epoch, at most N_COMPARED and evenly spread, that the untrained model is asked about too.
+
+    The same elements in the same batches make the two losses comparable. All steps of a small epoch; not more, since
+    this is a third of their training's work.
+    """
+    in_epoch = total // epochs
+    n = min(in_epoch, N_COMPARED)
+    return [total - in_epoch + i * in_epoch // n for i in range(n)]

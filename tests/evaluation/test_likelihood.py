@@ -1,5 +1,6 @@
 """vLLM's numbers against transformers', and the errors that it makes in silence."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -146,22 +147,67 @@ def test_forced_options_score_as_prompt_logprobs_do(
             assert forced == pytest.approx(summed, abs=1e-3)
 
 
-def test_the_probe_passes_sound_adapters_and_names_one_that_is_not_applied(
+def test_the_probe_passes_sound_adapters_and_names_those_that_are_not_applied_or_not_loaded(
     llm: Any, asked: dict[str, list[Asked]], adapters: list[Path], tiny: Path, tmp_path: Path
 ) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from engine.evaluation.likelihood import Answerer, SilentError, probe
+    from engine.evaluation.likelihood import Answerer, probe
 
-    one = asked["choice"][0]
-    probe(llm, one, [Answerer(name=a.name, adapter=str(a)) for a in adapters])
     untrained = get_peft_model(
         AutoModelForCausalLM.from_pretrained(tiny), LoraConfig(r=RANK, target_modules="all-linear")
     )
     untrained.save_pretrained(tmp_path / "zero")
-    with pytest.raises(SilentError, match="zero-adapter"):
-        probe(llm, one, [Answerer(name="zero-adapter", adapter=str(tmp_path / "zero"))])
+    sound = [Answerer(name=a.name, adapter=str(a)) for a in adapters]
+    bad = [Answerer(name=name, adapter=str(tmp_path / name)) for name in ("zero", "nothing")]
+    faults = probe(llm, asked["choice"][0], [*sound, *bad])
+    assert set(faults) == {"zero", "nothing"}
+    assert f"{tmp_path / 'zero'}: it scores as its base" in faults["zero"]
+    assert f"{tmp_path / 'nothing'}: the engine does not load it" in faults["nothing"]
+
+
+# ---- which adapter leaks into its base: none does here, so the scores are written -----------------------------------
+
+
+def script(monkeypatch: pytest.MonkeyPatch, base_beside: Callable[[set[str]], float]) -> list[set[str]]:
+    """Scores of a base that depend on the adapters beside it, and of adapters that are sound; gives what is asked."""
+    from engine.evaluation import likelihood
+
+    batches: list[set[str]] = []
+
+    def score(llm: Any, asked: Any, who: Any) -> dict[str, list[float]]:
+        beside = {one.name for one in who} - {"base"}
+        batches.append(beside)
+        return {name: [-7.0, -8.0] for name in beside} | {"base": [base_beside(beside), -3.0]}
+
+    monkeypatch.setattr(likelihood, "option_logprobs", score)
+    monkeypatch.setattr(likelihood, "refusal", lambda llm, one: None)
+    return batches
+
+
+def probe_names(names: str) -> dict[str, str]:
+    from engine.evaluation import likelihood
+
+    return likelihood.probe(None, None, [likelihood.Answerer(name=n, adapter=f"/{n}") for n in names])  # type: ignore[arg-type]
+
+
+def test_an_adapter_that_leaks_is_named_and_the_others_are_probed_together_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batches = script(monkeypatch, lambda beside: -5.0 if "b" in beside else -2.0)
+    faults = probe_names("abc")
+    assert set(faults) == {"b"}
+    assert "/b: the base model scores [-5.0, -3.0] beside it and [-2.0, -3.0] alone" in faults["b"]
+    assert batches[-1] == {"a", "c"}
+
+
+def test_a_leak_that_no_adapter_makes_alone_is_the_engine_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    from engine.evaluation.likelihood import SilentError
+
+    script(monkeypatch, lambda beside: -5.0 if len(beside) > 1 else -2.0)
+    with pytest.raises(SilentError, match=r"\[-5\.0, -3\.0\] beside"):
+        probe_names("abc")
 
 
 def test_scores_say_what_the_numbers_mean() -> None:

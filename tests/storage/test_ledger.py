@@ -22,6 +22,7 @@ TRAINED = Trained(
     train_tokens=10,
     unique_tokens=5,
     train_flops=1e9,
+    untrained_loss=2.0,
     train_loss=1.0,
     steps=2,
     train_seconds=3.0,
@@ -30,6 +31,7 @@ TRAINED = Trained(
     device_name="a CPU",
     zero_stage=0,
     n_workers=1,
+    weight_files={},
 )
 SCORED = Scored(accuracy_closed_book=0.5, accuracy_icl=1.0, evaluate_seconds=2.0, tensor_parallel=1)
 TABLE = pl.DataFrame({"a": [1]})

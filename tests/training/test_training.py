@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from conftest import CPU
@@ -14,7 +16,7 @@ from engine.models import catalogue
 from engine.planning import placement
 from engine.storage.ledger import Ledger
 from engine.storage.store import Store
-from engine.study import Training, Trial
+from engine.study import Precision, Training, Trial
 from engine.training.job import Job
 from engine.training.steps import batch_at, learning_rate_at, n_steps
 
@@ -26,13 +28,22 @@ ELEMENTS = tuple(
 
 
 def make_job(
-    tiny: Path, folder: Path, label: str, stage: int = 0, ranks: int = 1, tokens: int = 2048, **training: object
+    tiny: Path,
+    folder: Path,
+    label: str,
+    stage: int = 0,
+    ranks: int = 1,
+    tokens: int = 2048,
+    precision: Precision = "float32",
+    **training: Any,
 ) -> Job:
     """A trial on the tiny model; small micro-batches make several of them per step."""
-    settings = Training(epochs=2, batch_size=4, lora_rank=8, learning_rate=1e-2, **training)  # type: ignore[arg-type]
-    placed = placement.place_training(catalogue.find(str(tiny)).architecture, settings, "float32", CPU)
+    settings = Training(**{"epochs": 2, "batch_size": 4, "lora_rank": 8, "learning_rate": 1e-2} | training)
+    placed = placement.place_training(catalogue.find(str(tiny)).architecture, settings, precision, CPU)
     return Job(
-        trial=Trial(trainee=str(tiny), domain="d", protocol="p", seed=1, training=settings, label=label),
+        trial=Trial(
+            trainee=str(tiny), domain="d", protocol="p", seed=1, precision=precision, training=settings, label=label
+        ),
         elements=ELEMENTS,
         placement=replace(placed, zero_stage=stage, n_workers=ranks, threads=1, micro_batch_tokens=tokens),
         ledger=Ledger(Store(str(folder))),
@@ -135,6 +146,29 @@ def test_hopeless_trials_fail_with_a_reason_and_do_not_stop_the_others(tiny: Pat
     assert "lower the learning rate" in failures[wild.key].reason
     assert sound.ledger.failure(wild.key) == failures[wild.key]
     assert sound.ledger.is_trained(sound.key)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_no_pickle_in_the_storage_is_loaded_for_the_error_of_a_trial(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray Tune keeps errors as pickles in the storage. The trial fails since a file is where its folder should be."""
+    from ray.tune.experiment import trial
+
+    from engine.training import phase
+
+    def refuse(content: bytes) -> None:
+        raise AssertionError(f"{len(content)} bytes of the storage are loaded as a pickle")
+
+    pickles = trial.cloudpickle
+    only_writes = SimpleNamespace(dump=pickles.dump, dumps=pickles.dumps, loads=refuse)
+    monkeypatch.setattr(trial, "cloudpickle", only_writes)
+    job = make_job(tiny, tmp_path, "blocked")
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "trials" / job.key).write_text("")
+    [failure] = phase.train_all([job], job.ledger)
+    assert "Cannot create directory" in failure.reason or "Not a directory" in failure.reason
+    assert "drive_trial" in failure.details
 
 
 def test_loss_is_on_the_answer_and_in_prefix_loss_on_the_news(tiny: Path) -> None:

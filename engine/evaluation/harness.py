@@ -14,6 +14,7 @@ from pathlib import Path
 
 from engine import UserError
 from engine.cluster.machines import Device
+from engine.evaluation.intact import CONFIG, WEIGHTS
 from engine.inference.settings import served_rank
 from engine.models import catalogue, hub, weights
 from engine.study import Precision
@@ -42,11 +43,15 @@ def command(
 
 
 def lora_rank(adapter: str) -> int:
-    """The rank that a PEFT adapter was trained with. Raises HarnessError if the folder holds none."""
-    file = Path(adapter) / "adapter_config.json"
-    if not file.is_file():
-        raise HarnessError(f"{adapter}: no adapter_config.json in it; give the folder of a PEFT adapter")
-    return int(json.loads(file.read_text())["r"])
+    """The rank that a PEFT adapter was trained with. Raises HarnessError if the folder holds none as safetensors."""
+    for name in (CONFIG, WEIGHTS):
+        if not (Path(adapter) / name).is_file():
+            raise HarnessError(f"{adapter}: no {name} in it; give the folder of a PEFT adapter")
+    file = Path(adapter) / CONFIG
+    try:
+        return int(json.loads(file.read_bytes())["r"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise HarnessError(f"{file}: no LoRA rank `r` can be read from it ({error!r})") from error
 
 
 def check(adapter: str | None, tasks: Sequence[str], own_tasks: bool) -> None:

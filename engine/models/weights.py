@@ -23,6 +23,7 @@ from engine.models.catalogue import REGISTRY_NAMES, Folder, Hub, Model, Part, Re
 log = logging.getLogger(__name__)
 
 CHUNK = 1 << 24  # bytes
+MAX_TEMPLATE = 1 << 16  # bytes of a chat template; those of models in use have 1,000 to 20,000
 PICKLES = ("*model*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 # The files that affect a model's answers: shape, weights, and how text becomes tokens.
 REVISION_FILES = (
@@ -98,6 +99,7 @@ def fetch(model: Model, folder: Path) -> None:
             log.info("downloading %s at %s", repo, commit)
             with hub.translate_errors(repo, instead=REGISTRY_NAMES):
                 hub.download(repo, commit, folder)
+            _check_templates(folder)
 
 
 def find_part(part: Part, extra: str) -> Path:
@@ -151,7 +153,36 @@ def _check_folder(path: Path) -> Path:
         raise ModelError(f"{path} contains pickles ({', '.join(pickles)}), which can run code; use safetensors")
     if not any(path.glob("*.safetensors")):
         raise ModelError(f"{path} has no *.safetensors")
+    _check_templates(path)
     return path
+
+
+def _check_templates(folder: Path) -> None:
+    """Raises ModelError for a chat template above MAX_TEMPLATE.
+
+    A template is a program that comes with the model. transformers renders it in jinja's immutable sandbox, where it
+    reaches neither files nor Python's own parts (a test holds that); nothing there limits its size.
+    """
+    files = [*folder.glob("chat_template*"), *folder.glob("additional_chat_templates/*")]
+    sizes = {file: file.stat().st_size for file in files} | _embedded_template(folder / "tokenizer_config.json")
+    for file, size in sizes.items():
+        if size > MAX_TEMPLATE:
+            raise ModelError(
+                f"{file}: its chat template has {size:,} bytes, at most {MAX_TEMPLATE:,} are allowed; shorten it"
+            )
+
+
+def _embedded_template(file: Path) -> dict[Path, int]:
+    """The size in bytes of the chat template within a tokenizer's settings, by their file, if there is one."""
+    if not file.is_file():
+        return {}
+    try:
+        template = json.loads(file.read_bytes())["chat_template"]
+    except (KeyError, TypeError):
+        return {}
+    except ValueError as error:
+        raise ModelError(f"{file}: not JSON ({error})") from error
+    return {file: len(json.dumps(template, ensure_ascii=False).encode())}
 
 
 def revision(model: Model) -> str:

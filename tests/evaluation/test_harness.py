@@ -13,12 +13,26 @@ from engine.models import hub
 @pytest.fixture
 def adapter(tmp_path: Path) -> str:
     (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 32}))
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
     return str(tmp_path)
 
 
 def test_a_folder_without_an_adapter_is_named(tmp_path: Path) -> None:
     with pytest.raises(harness.HarnessError, match=r"no adapter_config\.json"):
         harness.check(str(tmp_path), ["gsm8k"], own_tasks=False)
+
+
+def test_an_adapter_without_safetensors_or_with_settings_that_cannot_be_read_is_named(
+    tmp_path: Path, adapter: str
+) -> None:
+    """Without safetensors the harness would load a pickle."""
+    for settings in ("{", "[]", '{"r": "high"}', "{}"):
+        (tmp_path / "adapter_config.json").write_text(settings)
+        with pytest.raises(harness.HarnessError, match=r"adapter_config\.json: no LoRA rank"):
+            harness.check(adapter, ["gsm8k"], own_tasks=False)
+    (tmp_path / "adapter_model.safetensors").rename(tmp_path / "adapter_model.bin")
+    with pytest.raises(harness.HarnessError, match=r"no adapter_model\.safetensors"):
+        harness.check(adapter, ["gsm8k"], own_tasks=False)
 
 
 def test_without_a_hub_the_error_names_what_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,16 +7,8 @@ parser keeps nothing of these is no fault.
 import sys
 import threading
 
-from engine.selfplay.protocols import (
-    Draft,
-    Protocol,
-    ScriptError,
-    advance,
-    is_blank,
-    open_script,
-    place_of,
-    script_error,
-)
+from engine.selfplay.protocols import Draft, Protocol, place_of
+from engine.selfplay.scripts import ScriptError, advance, is_blank, open_script, script_error
 
 SECONDS = 30.0  # for one protocol; ours take milliseconds
 # One per draw, for all of its prompts: a sentence, a list of questions, a list of statements.

@@ -1,9 +1,9 @@
 """The actor of self-play: one vLLM engine that writes draws.
 
-One engine start serves a generator's all domains and protocols and both stages of `self_qa`: the actor keeps thousands
+One engine start serves all domains and protocols of a generator and both stages of `self_qa`: the actor keeps thousands
 of scripts open at once and feeds the engine whatever any of them asks next, so that no stage waits for another. It
 writes finished draws as Parquet shards while it runs and, when it starts on an item, reads what is there already:
-whoever is killed, only the missing draws are generated.
+if any process is killed, a rerun generates only the missing draws.
 """
 
 import time
@@ -20,11 +20,12 @@ from engine.inference.vllm_engine import Request
 from engine.models import catalogue, weights
 from engine.monitor import progress
 from engine.selfplay import pool as pools
-from engine.selfplay import protocols
+from engine.selfplay import scripts
 from engine.selfplay.orders import Generator, OpenOrder, Order, next_numbers, open_order, sampling_seed
 from engine.selfplay.parsing import CUT_OFF
 from engine.selfplay.pool import Draw
-from engine.selfplay.protocols import Draft, Script, ScriptError, is_blank
+from engine.selfplay.protocols import Draft, Script
+from engine.selfplay.scripts import ScriptError, is_blank
 from engine.storage.ledger import Ledger
 
 SHARD_DRAWS, SHARD_SECONDS = 32, 10.0  # a shard is written after so many draws or seconds, whichever comes first
@@ -99,7 +100,7 @@ class Writer:
         if job.fault:
             return self.end(job, job.fault, finished)
         try:
-            script = protocols.open_script(job.order.protocol, job.order.item.text, number)
+            script = scripts.open_script(job.order.protocol, job.order.item.text, number)
         except ScriptError as error:
             return self.end(job, f"item {job.order.item.id!r}: {error}", finished)
         return self.step(Writing(open=job, number=number, script=script), None, finished)
@@ -108,7 +109,7 @@ class Writer:
         """Gives a script its answers: what it asks next, or what its order needs next if it has ended."""
         job = writing.open
         try:
-            step = protocols.advance(job.order.protocol, writing.script, writing.stage, answers)
+            step = scripts.advance(job.order.protocol, writing.script, writing.stage, answers)
             return self.close(writing, step, finished) if isinstance(step, Draft) else self.ask(writing, step)
         except ScriptError as error:
             return self.end(job, f"item {job.order.item.id!r}: {error}", finished)
@@ -126,7 +127,7 @@ class Writer:
         most, longest = self.generator.max_context - 1, max(map(len, tokens))
         if longest > most:
             what = f"yields a prompt of {longest} tokens; {self.generator.name} takes at most {most}"
-            raise protocols.script_error(writing.open.order.protocol, what, protocols.current_line(writing.script))
+            raise scripts.script_error(writing.open.order.protocol, what, scripts.current_line(writing.script))
         writing.prompt_tokens += sum(map(len, tokens))
         return [
             Request(tag=(writing, place), ids=ids, params=self.params(writing, place))

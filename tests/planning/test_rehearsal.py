@@ -11,7 +11,7 @@ from engine import UserError
 from engine.planning import plan, rehearsal, shipped
 from engine.planning.plan import Refused
 from engine.selfplay import protocols
-from engine.selfplay.protocols import MAX_STAGES
+from engine.selfplay.scripts import MAX_STAGES
 from engine.storage.ledger import Ledger
 from engine.storage.store import Store
 

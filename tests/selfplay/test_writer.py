@@ -13,7 +13,8 @@ from conftest import SERVING, write_news
 from engine.news.items import NewsItem, load_news
 from engine.selfplay import phase, pool, protocols
 from engine.selfplay.orders import Generator, Order
-from engine.selfplay.protocols import MAX_STAGES, Draft, Element, Protocol, Script
+from engine.selfplay.protocols import Draft, Element, Protocol, Script
+from engine.selfplay.scripts import MAX_STAGES
 from engine.storage.ledger import Ledger
 from engine.storage.store import Store
 from engine.study import Sampling

@@ -74,6 +74,10 @@ class NewsItem:
     task: Task | None = None
     line: int = field(default=0, compare=False, repr=False)
 
+    def __hash__(self) -> int:
+        """Of what makes it unlike others: a study looks up its items for each of its trials."""
+        return hash((self.id, self.text))
+
 
 def load_news(path: NewsPath = None) -> list[NewsItem]:
     """Reads news in the order of the file; None reads the shipped news. Raises NewsError with all faults."""

@@ -110,11 +110,13 @@ class Ledger:
     def state(self, trial: Trial, identity: Identity) -> tuple[State, tuple[str, ...]]:
         """The state of a trial; of a stale one also the fields that differ, of a damaged one what cannot be read."""
         files = [name for name in self.store.names(f"trials/{trial.key}") if not name.endswith(".part")]
+        if not files:
+            return "to do", ()
         try:
-            begun = self.begun(trial.key) if files else None
+            begun = self.begun(trial.key)
         except RecordError as fault:
             return "damaged", (str(fault),)
-        if begun and begun.fingerprint != fingerprint(identity):
+        if begun.fingerprint != fingerprint(identity):
             return "stale", tuple(differences(begun.identity, identity))
         if faults := self.find_faults(trial.key, identity, files):
             return "damaged", tuple(faults)

@@ -19,7 +19,7 @@ from engine import results
 from engine.cluster import session
 from engine.planning import plan, room
 from engine.storage.ledger import Ledger
-from engine.storage.records import Failure, Planned
+from engine.storage.records import Failure, Planned, RecordError
 
 
 def arguments() -> argparse.Namespace:
@@ -76,12 +76,15 @@ def collect(planned: Sequence[Planned], ledger: Ledger) -> list[Failure]:
 
 
 def show_results(ledger: Ledger) -> None:
+    """Prints the results, unless nothing is done that could be read."""
     from analysis.study.summary import result_table  # imports the fits, which a plan does without
 
-    if ledger.has_results():
+    try:
         trials, _ = ledger.results()
-        terminal().print(result_table(trials))
-        print(f"Results: {ledger.results_address()}")
+    except RecordError:
+        return
+    terminal().print(result_table(trials))
+    print(f"Results: {ledger.results_address()}")
 
 
 if __name__ == "__main__":

@@ -329,10 +329,6 @@ class Ledger:
         first, second = (f"{name}.parquet" for name in RESULT_TABLES)
         return f"{self.store.address(f'results/{first}')} and {second}"
 
-    def has_results(self) -> bool:
-        """Are there results tables?"""
-        return self.store.exists(f"results/{RESULT_TABLES[0]}.parquet")
-
     def put_report(self, page: bytes) -> str:
         """Keeps the report's page; gives its address."""
         self.store.write_bytes("results/report.html", page)

@@ -94,6 +94,15 @@ def test_damaged_trials_are_named_before_anything_starts(made: Path, tmp_path: P
     assert done_in_table(made) == {t.key for t in TRIALS[3:]}
 
 
+def test_a_study_of_which_nothing_can_be_read_says_so(made: Path, tmp_path: Path) -> None:
+    for file in [*made.glob("trials/*/trial.json"), *made.glob("results/*.parquet")]:
+        file.write_bytes(b"")
+    job = grid(tmp_path)
+    assert job.returncode == 1
+    assert job.stderr.count("FAILED") == len(TRIALS)
+    assert "Traceback" not in job.stderr
+
+
 def test_a_damaged_pool_is_named_for_each_trial_that_learned_from_it(made: Path, tmp_path: Path) -> None:
     [shard, *_] = (made / "pools").glob("*paraphrase*/draws-*.parquet")
     shard.write_bytes(b"")

@@ -45,7 +45,7 @@ def train_in_two_goes(rank: int, port: int, jobs: Sequence[Job], folder: Path) -
 
     join(rank, port, jobs[0].placement.n_workers)
     for job in jobs:
-        whole, history = loop.build(job), loop.History(untrained_loss=1.0)
+        whole, history = loop.build(job), loop.History(untrained_loss=20.0)
         kept = folder / job.trial.label
         kept.mkdir(exist_ok=True)
         for step in loop.train(whole, job, loop.encode(job)):

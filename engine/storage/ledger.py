@@ -194,7 +194,8 @@ class Ledger:
         self.store.remove("tune")
 
     def put_weights(self, trial: Trial, folder: str) -> None:
-        """Keeps the trained weights: a PEFT adapter, or a whole model."""
+        """Keeps the trained weights, a PEFT adapter or a whole model, in place of what is there."""
+        self.store.remove(_weights(trial))
         self.store.put_folder(folder, _weights(trial))
 
     def weights(self, trial: Trial, scratch: str) -> str:

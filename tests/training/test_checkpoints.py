@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,27 @@ def plant(job: Job, folder: Path) -> None:
         scaling_config=ray.train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 0.5}),
         run_config=ray.train.RunConfig(name="train", storage_path=job.ledger.train_address(job.key)),
     ).fit()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_run_of_ray_train_goes_on_from_the_last_checkpoint(tiny: Path, two_goes: Path, tmp_path: Path) -> None:
+    """The checkpoint of another test, with seconds by which its steps are recognised."""
+    import polars as pl
+
+    from engine.training import phase
+
+    job, planted = make_job(tiny, tmp_path, "goes-on", tokens=40), tmp_path / "planted"
+    shutil.copytree(two_goes / "lora0-1", planted)
+    record = json.loads((planted / "rank0.json").read_text())
+    for step in record["history"]["steps"]:
+        step["seconds"] = 1234.5
+    (planted / "rank0.json").write_text(json.dumps(record))
+    plant(job, planted)
+    assert phase.train_all([job], job.ledger) == []
+    log = pl.read_parquet(tmp_path / f"trials/{job.key}/losses.parquet")
+    assert (log["seconds"] == 1234.5).to_list() == [True, True, False, False]
+    assert log["loss"].to_list() == json.loads((two_goes / "lora0-1.json").read_text())["whole"]
+    assert job.ledger.trained(job.key).untrained_loss == record["history"]["untrained_loss"]
 
 
 @pytest.mark.usefixtures("cluster")

@@ -13,6 +13,9 @@ import polars as pl
 import pytest
 
 from analysis.report import figures
+from engine.cluster.machines import Estimate
+from engine.storage.records import Begun, to_plain
+from engine.study import Trial
 
 
 def test_a_name_cannot_write_into_the_page() -> None:
@@ -50,9 +53,17 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         few = pl.col("trial").str.contains("(naive|self_qa).*(small|large)")
         few &= ~pl.col("trial").str.contains("self_qa-none-large-n(4|16|64)-")  # only one budget: no law
         table.filter(few).write_parquet(folder / "results" / f"{name}.parquet")
-    (folder / "trials" / "left-over").mkdir(parents=True)
-    (folder / "trials" / "left-over" / "trial.json").write_text("{}")
+    begin_trial(folder)
     return folder
+
+
+def begin_trial(folder: Path) -> None:
+    """A trial that was begun and has no result."""
+    trial = Trial(trainee="small", domain="domain-0", protocol="naive", label="left-over")
+    expected = Estimate(train_tokens=1, train_flops=1, selfplay_flops=1, seconds=1, basis="nothing")
+    begun = Begun(trial=trial, identity={}, fingerprint="", versions={}, estimate=expected)
+    (folder / "trials" / trial.key).mkdir(parents=True)
+    (folder / "trials" / trial.key / "trial.json").write_text(json.dumps(to_plain(begun)))
 
 
 @pytest.mark.slow

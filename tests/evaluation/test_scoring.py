@@ -137,6 +137,8 @@ def plan_trials(folder: Path, tiny: Path, seeds: int, **training: Any) -> tuple[
         forms=("choice", "letter"), training=settings,
     )  # fmt: skip
     planned = plan.plan(Study(name="s", news=str(write_news(folder)), trials=trials), ledger, CPU)
+    for p in planned:
+        ledger.begin(p, {})
     return sorted(planned, key=lambda p: p.trial.seed), ledger
 
 

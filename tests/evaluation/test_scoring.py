@@ -200,6 +200,7 @@ def test_sound_trials_beside_broken_ones_score_as_they_do_alone(scored: Any, tin
     by_fate, _, ledger = scored
     p = by_fate["also-sound"]
     apart = Ledger(Store(str(tmp_path / "apart")))
+    apart.begin(p, {})
     apart.put_weights(p.trial, ledger.weights(p.trial, ""))
     apart.mark_trained(p.trial.key, pl.DataFrame({"loss": [1.0]}), ledger.trained(p.trial.key))
     assert phase.run([p], apart) == []

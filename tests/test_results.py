@@ -261,7 +261,7 @@ def test_the_report_reads_what_the_engine_writes(ledger: Ledger) -> None:
     trials, questions = table(ledger, "trials"), table(ledger, "questions")
     files = ledger.result_files()
     source = page.Source(study="made", files=files, trials=trials, questions=questions, unfinished=[])
-    text = page.html(source, lambda line: None)
+    text = page.render(source, lambda line: None)
     # Of the five questions of an item, two are right before training and three after it, in both conditions.
     assert "smollm2-135m −20.0 points; qwen2.5-0.5b −20.0 points" in text
     assert "4 news items (events)" in text

@@ -13,6 +13,7 @@ from ray.exceptions import RayError
 from engine import UserError, results
 from engine.evaluation import phase as evaluation
 from engine.models import catalogue, weights
+from engine.monitor import errors
 from engine.selfplay import phase as selfplay
 from engine.storage.ledger import Ledger
 from engine.storage.records import Failure, Phase, Planned
@@ -83,9 +84,11 @@ def run_phase(name: Phase, run: RunPhase, planned: Sequence[Planned], ledger: Le
     except Exception as error:
         if isinstance(error, RayError) and (lines := find_user_errors(str(error))):
             raise UserError("\n".join(lines)) from error
+        errors.check_room(str(error), ledger.store)
         ledger.store.check_writable()  # Ray keeps files there, too, and may fail over them in any way
         raise
     for failure in failures:
+        errors.check_room(failure.details, ledger.store)
         ledger.fail(failure)
     return failures
 

@@ -17,7 +17,7 @@ ray::MapWorker(MapBatches(Writer)).submit()
     raise StorageError(why) from error
 engine.storage.store.StorageError: /runs/a: no space is left; free some
 ValueError: engine.storage.store.StorageError: not this one
-engine.training.job.TooFewElements: nor this one
+engine.training.divergence.Diverged: nor this one
 """
 
 

@@ -1,26 +1,26 @@
-"""What the workers of one trial need: plain data. Imports neither torch nor deepspeed."""
+"""What the workers of one trial need: plain data. Imports neither torch nor deepspeed.
 
-from collections.abc import Iterator
+A job names its elements; workers read them from the pool, so that a driver with thousands of trials holds none.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from engine.cluster.machines import TrainingPlacement
 from engine.inference.chat import Element
 from engine.models import catalogue, weights
+from engine.news.items import NewsItem
 from engine.storage.ledger import Ledger
 from engine.storage.records import Planned
 from engine.study import Trial
 
 
-class TooFewElements(Exception):
-    """A pool that was not written, or not far enough."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """A trial with its replay elements, where it runs, and where its files go."""
+    """A trial with the news that it is about, where it runs, and where its files are."""
 
     trial: Trial
-    elements: tuple[Element, ...]
+    items: tuple[NewsItem, ...]
     placement: TrainingPlacement
     ledger: Ledger
 
@@ -35,24 +35,31 @@ class Job:
         return str(weights.pull(catalogue.find(self.trial.trainee)))
 
 
-def make_job(p: Planned, ledger: Ledger) -> Job:
-    """The job of a planned trial. Raises TooFewElements that names the pool and the item."""
-    return Job(trial=p.trial, elements=tuple(replay(p, ledger)), placement=p.training, ledger=ledger)
+def count_elements(pool: str, ledger: Ledger) -> dict[str, int] | None:
+    """How many elements a pool has of each item; None if the pool has not been written."""
+    table = ledger.elements(pool)
+    return None if table is None else dict(table.group_by("item").len().iter_rows())
 
 
-def replay(p: Planned, ledger: Ledger) -> Iterator[Element]:
+def why_too_few(p: Planned, counts: Mapping[str, int] | None) -> str | None:
+    """Why a trial cannot learn from its pool, which has so many elements of each item; None if it can."""
+    if counts is None:
+        return f"pool {p.trial.pool} has not been written; run jobs/selfplay.py"
+    short = next((item.id for item in p.items if counts.get(item.id, 0) < p.trial.budget), None)
+    if short is None:
+        return None
+    there = f"{counts.get(short, 0)} of {p.trial.budget} elements"
+    return f"pool {p.trial.pool}, item {short!r}: {there}; run jobs/selfplay.py"
+
+
+def replay(job: Job) -> Iterator[Element]:
     """The first `budget` elements of each item, with the news in front where the context mode says so."""
-    table = ledger.elements(p.trial.pool)
-    if table is None:
-        raise TooFewElements(f"pool {p.trial.pool} has not been written; run jobs/selfplay.py")
-    of_item = table.partition_by("item", as_dict=True)
-    for item in p.items:
-        mine = of_item.get((item.id,), table.clear()).head(p.trial.budget)
-        if mine.height < p.trial.budget:
-            there = f"{mine.height} of {p.trial.budget} elements"
-            raise TooFewElements(f"pool {p.trial.pool}, item {item.id!r}: {there}; run jobs/selfplay.py")
-        news = item.text if p.trial.context_mode != "none" else None
-        yield from (Element(user=u, assistant=a, news=news) for u, a in mine.select("user", "assistant").iter_rows())
+    first = job.ledger.read_elements(job.trial.pool).group_by("item", maintain_order=True).head(job.trial.budget)
+    of_item = first.partition_by("item", as_dict=True)
+    in_front = job.trial.context_mode != "none"
+    for item in job.items:
+        for user, assistant in of_item[(item.id,)].select("user", "assistant").iter_rows():
+            yield Element(user=user, assistant=assistant, news=item.text if in_front else None)
 
 
 def environment(placement: TrainingPlacement) -> dict[str, str]:

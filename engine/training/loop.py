@@ -7,7 +7,7 @@ ZeRO stage and world size do not change it.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import deepspeed
@@ -19,11 +19,11 @@ from transformers.integrations.deepspeed import HfDeepSpeedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from engine.inference import chat
-from engine.inference.chat import Encoded
+from engine.inference.chat import Element, Encoded
 from engine.monitor import progress
 from engine.training import checkpoints, divergence, saving
 from engine.training.divergence import Diverged
-from engine.training.job import Job
+from engine.training.job import Job, replay
 from engine.training.steps import (
     History,
     Step,
@@ -38,7 +38,7 @@ from engine.training.steps import (
 
 def fine_tune(job: Job) -> None:
     """Ray Train's loop on each worker: builds, resumes, trains, saves, exports."""
-    data = encode(job)
+    data = encode(job, replay(job))
     engine = build(job)
     history = checkpoints.resume(engine, job) or History(untrained_loss=untrained_loss(engine, job, data))
     try:
@@ -88,10 +88,10 @@ def untrained_loss(engine: Any, job: Job, data: Sequence[Encoded]) -> float:
     return sum(batch_loss(engine, job, batch_of(step, job, data)) for step in steps) / len(steps)
 
 
-def encode(job: Job) -> list[Encoded]:
-    """The replay elements as tokens."""
+def encode(job: Job, elements: Iterable[Element]) -> list[Encoded]:
+    """Replay elements as the trial's tokens."""
     tokenizer = AutoTokenizer.from_pretrained(job.folder)
-    return [chat.encode(tokenizer, e, job.trial.context_mode == "prefix_loss") for e in job.elements]
+    return [chat.encode(tokenizer, e, job.trial.context_mode == "prefix_loss") for e in elements]
 
 
 # ---- the model -------------------------------------------------------------------------------------------------------

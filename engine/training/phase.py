@@ -6,7 +6,7 @@ First in, first out: stopping trials early would bias the laws that are fitted t
 decided in `engine.cluster.policy`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from engine.cluster import policy, session
 from engine.monitor import errors, progress
 from engine.storage.ledger import Ledger
 from engine.storage.records import Failure, Planned
-from engine.training.job import Job, TooFewElements, environment, make_job
+from engine.training.job import Job, count_elements, environment, why_too_few
 
 ATTEMPTS = 2  # of a trial whose driver fails; dead workers are replaced within an attempt
 UNREADABLE = "CheckpointManagerInitializationError"  # what Ray Train raises if its list of checkpoints is no use
@@ -24,20 +24,19 @@ UNREADABLE = "CheckpointManagerInitializationError"  # what Ray Train raises if 
 
 def run(planned: Sequence[Planned], ledger: Ledger) -> list[Failure]:
     """Fine-tunes all of these trials that are not trained, in their order; gives those that failed."""
-    jobs: list[Job] = []
-    failures: list[Failure] = []
-    for p in planned:
-        if ledger.is_trained(p.trial.key):
-            continue
-        if not p.serving.fits:
-            reason = "no number of GPUs of one machine holds the model in vLLM, so that it could not be asked"
-            failures.append(Failure(key=p.trial.key, phase="fine-tune", reason=reason))
-            continue
-        try:
-            jobs.append(make_job(p, ledger))
-        except TooFewElements as why:
-            failures.append(Failure(key=p.trial.key, phase="fine-tune", reason=str(why)))
-    return failures + (train_all(jobs, ledger) if jobs else [])
+    todo = [p for p in planned if not ledger.is_trained(p.trial.key)]
+    counts = {name: count_elements(name, ledger) for name in {p.trial.pool for p in todo}}
+    reasons = {p.trial.key: why_untrainable(p, counts[p.trial.pool]) for p in todo}
+    jobs = [Job(trial=p.trial, items=p.items, placement=p.training, ledger=ledger) for p in todo]
+    failures = [Failure(key=key, phase="fine-tune", reason=why) for key, why in reasons.items() if why]
+    return failures + train_all([job for job in jobs if not reasons[job.key]], ledger)
+
+
+def why_untrainable(p: Planned, counts: Mapping[str, int] | None) -> str | None:
+    """Why there is no use in training this trial, whose pool has so many elements of each item."""
+    if not p.serving.fits:
+        return "no number of GPUs of one machine holds the model in vLLM, so that it could not be asked"
+    return why_too_few(p, counts)
 
 
 def train_all(jobs: Sequence[Job], ledger: Ledger) -> list[Failure]:
@@ -73,7 +72,8 @@ def train_group(jobs: Sequence[Job], ledger: Ledger) -> list[Failure]:
     with progress.shown("fine-tune", len(jobs)):
         results: Any = tuner.fit()
     ledger.clear_tune()
-    raised = {r.config["key"]: RuntimeError(str(r.error)) for r in results if r.error}
+    told = {r.config["key"]: (r.metrics or {}).get("error") or r.error for r in results}
+    raised = {key: RuntimeError(str(text)) for key, text in told.items() if text}
     return [f for f in (outcome(job.key, raised.get(job.key), ledger) for job in jobs) if f]
 
 
@@ -107,6 +107,9 @@ def drive_trial(config: dict[str, str], jobs: dict[str, Any]) -> None:
             train_one(job)
         job.ledger.clear_checkpoints(job.key)
         progress.report(done=1)
+    except Exception as error:  # Tune keeps it as a file on the storage, which may be what is full
+        tune.report({"key": job.key, "error": errors.in_full(error)})
+        raise
     finally:
         progress.report(running=-1)
     tune.report({"key": job.key})

@@ -5,6 +5,7 @@ import os
 import random
 import tempfile
 import time
+from collections.abc import Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -42,10 +43,11 @@ def run(args: argparse.Namespace) -> int:
     if args.steps < 2:
         raise UserError(f"--steps {args.steps}: at least 2, since the first is not timed")
     bed_ = bed(args.model, args.device)
-    job = make_job(bed_, elements(args.pool), args.batch_size)
+    mixed = whole_batches(elements(args.pool), args.batch_size)
+    job = make_job(bed_, args.batch_size)
     env = environment(job.placement)
     contenders = {"ours": ours, "SFTTrainer": sft_trainer}
-    runs = in_turns({n: partial(only, f, job, args.steps, env) for n, f in contenders.items()}, args.repeat)
+    runs = in_turns({n: partial(only, f, job, mixed, args.steps, env) for n, f in contenders.items()}, args.repeat)
     speed = medians(runs, "tokens_s")
     measures = [
         Measure(what="ours over SFTTrainer", value=speed["ours"] / speed["SFTTrainer"], goal=GOAL),
@@ -57,10 +59,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def only(function: Any, job: Job, steps: int, env: dict[str, str]) -> Result:
+def only(function: Any, job: Job, mixed: Sequence[Element], steps: int, env: dict[str, str]) -> Result:
     """What a contender measured in a process of its own."""
     measured: Result
-    measured, _ = apart(function, job, steps, env=env)
+    measured, _ = apart(function, job, mixed, steps, env=env)
     return measured
 
 
@@ -96,15 +98,20 @@ def shipped_elements() -> list[Element]:
     return news + [Element(user=q.text, assistant=q.options[q.answer]) for item in items for q in item.questions]
 
 
-def make_job(bed_: Bed, mixed: list[Element], batch_size: int) -> Job:
-    """The elements as a trial's job. Whole batches only: SFTTrainer would fill a smaller one from the next epoch."""
+def whole_batches(mixed: list[Element], batch_size: int) -> list[Element]:
+    """The elements that fill batches: SFTTrainer would fill a smaller one from the next epoch."""
     n = len(mixed) // batch_size * batch_size
     if not n:
         raise UserError(f"{len(mixed)} elements: too few for a batch of {batch_size}")
+    return mixed[:n]
+
+
+def make_job(bed_: Bed, batch_size: int) -> Job:
+    """The settings of the training, as a trial's job; the elements are passed beside it."""
     training = Training(batch_size=batch_size)
     placed = placement.place_training(catalogue.find(bed_.name).architecture, training, "float32", bed_.machine)
     trial = Trial(trainee=bed_.name, domain="bench", protocol="bench", seed=SEED, training=training)
-    return Job(trial=trial, elements=tuple(mixed[:n]), placement=placed, ledger=Ledger(Store("unused")))
+    return Job(trial=trial, items=(), placement=placed, ledger=Ledger(Store("unused")))
 
 
 def result(began: float, ends: list[float], tokens: list[int], losses: list[float]) -> Result:
@@ -116,7 +123,7 @@ def result(began: float, ends: list[float], tokens: list[int], losses: list[floa
 # ---- the contenders --------------------------------------------------------------------------------------------------
 
 
-def ours(job: Job, steps: int) -> Result:
+def ours(job: Job, mixed: Sequence[Element], steps: int) -> Result:
     """The steps of a trial, without Ray, checkpoints and export."""
     from torch import distributed as dist
     from torch._C._distributed_c10d import HashStore
@@ -127,7 +134,7 @@ def ours(job: Job, steps: int) -> Result:
     backend = "nccl" if job.placement.device == "gpu" else "gloo"
     os.environ["LOCAL_RANK"] = "0"  # DeepSpeed insists on it
     dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
-    data, engine = loop.encode(job), loop.build(job)
+    data, engine = loop.encode(job, mixed), loop.build(job)
     ends, log = [], []
     for step in islice(loop.train(engine, job, data), steps):
         ends.append(time.monotonic())
@@ -136,7 +143,7 @@ def ours(job: Job, steps: int) -> Result:
     return result(began, ends, [step.tokens for step in log], [step.loss for step in log])
 
 
-def sft_trainer(job: Job, steps: int) -> Result:
+def sft_trainer(job: Job, mixed: Sequence[Element], steps: int) -> Result:
     """TRL's trainer in its usual form: padded batches, loss on the completion."""
     import torch
     from transformers import AutoTokenizer
@@ -146,8 +153,8 @@ def sft_trainer(job: Job, steps: int) -> Result:
     began = time.monotonic()
     if job.placement.device == "cpu":
         torch.set_num_threads(job.placement.threads)
-    rows = in_order(job, steps)
-    model, optimizer, schedule = model_and_optimizer(job)
+    rows = in_order(job, mixed, steps)
+    model, optimizer, schedule = model_and_optimizer(job, len(mixed))
     clock = step_clock()
     with tempfile.TemporaryDirectory() as folder:
         trainer = SFTTrainer(
@@ -166,20 +173,20 @@ def sft_trainer(job: Job, steps: int) -> Result:
     return result(began, clock.ends, tokens, losses)
 
 
-def in_order(job: Job, steps: int) -> Any:
+def in_order(job: Job, mixed: Sequence[Element], steps: int) -> Any:
     """The elements as our loop takes them, step by step; tokens and all, so that not even a line break differs."""
     from datasets import Dataset, disable_progress_bars
 
     disable_progress_bars()
     from engine.training import loop
 
-    data = loop.encode(job)
+    data = loop.encode(job, mixed)
     size, seed = job.trial.training.batch_size, job.trial.seed
     taken = [data[i] for step in range(steps) for i in batch_at(step, len(data), size, seed)]
     return Dataset.from_list([{"input_ids": e.ids, "completion_mask": [int(x) for x in e.loss]} for e in taken])
 
 
-def model_and_optimizer(job: Job) -> tuple[Any, Any, Any]:
+def model_and_optimizer(job: Job, n_elements: int) -> tuple[Any, Any, Any]:
     """The model with the same adapters, AdamW, and our schedule of learning rates over the whole trial."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -189,7 +196,7 @@ def model_and_optimizer(job: Job) -> tuple[Any, Any, Any]:
     model = loop.with_adapter(AutoModelForCausalLM.from_pretrained(job.folder, dtype=torch.float32), job)
     trained, training = [p for p in model.parameters() if p.requires_grad], job.trial.training
     optimizer = torch.optim.AdamW(trained, lr=training.learning_rate, weight_decay=training.weight_decay)
-    share = partial(rate_share, total=n_steps(len(job.elements), training), training=training)
+    share = partial(rate_share, total=n_steps(n_elements, training), training=training)
     return model, optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, share)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from engine.training.job import Job
+from engine.training.job import Job, replay
 
 
 def join(rank: int, port: int, ranks: int) -> None:
@@ -31,7 +31,7 @@ def train_one(job: Job) -> list[float]:
     from engine.training import loop, saving
 
     engine = loop.build(job)
-    losses = [step.loss for step in loop.train(engine, job, loop.encode(job))]
+    losses = [step.loss for step in loop.train(engine, job, loop.encode(job, replay(job)))]
     saving.export(engine, job)
     return losses
 
@@ -48,7 +48,7 @@ def train_in_two_goes(rank: int, port: int, jobs: Sequence[Job], folder: Path) -
         whole, history = loop.build(job), loop.History(untrained_loss=20.0)
         kept = folder / job.trial.label
         kept.mkdir(exist_ok=True)
-        for step in loop.train(whole, job, loop.encode(job)):
+        for step in loop.train(whole, job, loop.encode(job, replay(job))):
             history.steps.append(step)
             if step.step == 1:
                 checkpoints.write(whole, job, history, kept)
@@ -58,7 +58,7 @@ def train_in_two_goes(rank: int, port: int, jobs: Sequence[Job], folder: Path) -
         resumed = checkpoints.restore(engine, again, kept)
         assert resumed is not None
         done = [step.loss for step in resumed.steps]
-        done += [step.loss for step in loop.train(engine, again, loop.encode(again), first=len(done))]
+        done += [step.loss for step in loop.train(engine, again, loop.encode(again, replay(again)), first=len(done))]
         saving.export(engine, again)
         if rank == 0:
             losses = {"whole": [step.loss for step in history.steps], "resumed": done}
@@ -71,7 +71,7 @@ def try_to_resume(rank: int, port: int, jobs: Sequence[Job], kept: Sequence[Path
 
     join(rank, port, jobs[0].placement.n_workers)
     for job, checkpoint in zip(jobs, kept, strict=True):
-        engine, data = loop.build(job), loop.encode(job)
+        engine, data = loop.build(job), loop.encode(job, replay(job))
         history = checkpoints.restore(engine, job, checkpoint)
         found = {"steps": history and len(history.steps), "loss": loop.untrained_loss(engine, job, data)}
         (folder / f"{job.trial.label}-rank{rank}.json").write_text(json.dumps(found))
@@ -84,7 +84,12 @@ def compare_untrained(rank: int, port: int, jobs: Sequence[Job], folder: Path) -
     join(rank, port, jobs[0].placement.n_workers)
     for job in jobs:
         still = replace(job, trial=replace(job.trial, training=replace(job.trial.training, learning_rate=0.0)))
-        data, engine, other, unmeasured = loop.encode(job), loop.build(job), loop.build(still), loop.build(job)
+        data, engine, other, unmeasured = (
+            loop.encode(job, replay(job)),
+            loop.build(job),
+            loop.build(still),
+            loop.build(job),
+        )
         found = {
             "measured": loop.untrained_loss(engine, job, data),
             "losses": [step.loss for step in loop.train(engine, job, data)],

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import polars as pl
 import pytest
 from conftest import CPU
 from ranks import train
@@ -13,7 +14,9 @@ from ranks import train
 from engine.inference import chat
 from engine.inference.chat import Element
 from engine.models import catalogue
+from engine.news.items import NewsItem
 from engine.planning import placement
+from engine.selfplay import pool
 from engine.storage.ledger import Ledger
 from engine.storage.store import Store
 from engine.study import Precision, Training, Trial
@@ -25,6 +28,8 @@ ELEMENTS = tuple(
     Element(user=f"What opens in {2027 + i}?", assistant=f"The {w} opens in {2027 + i}, far from here.")
     for i, w in enumerate("abcdef")
 )
+
+ITEM = NewsItem(id="d-1", domain="d", text="Things open.", questions=())
 
 
 def make_job(
@@ -40,14 +45,16 @@ def make_job(
     """A trial on the tiny model; small micro-batches make several of them per step."""
     settings = Training(**{"epochs": 2, "batch_size": 4, "lora_rank": 8, "learning_rate": 1e-2} | training)
     placed = placement.place_training(catalogue.find(str(tiny)).architecture, settings, precision, CPU)
-    return Job(
-        trial=Trial(
-            trainee=str(tiny), domain="d", protocol="p", seed=1, precision=precision, training=settings, label=label
-        ),
-        elements=ELEMENTS,
+    about: dict[str, Any] = {"domain": "d", "protocol": "p", "budget": len(ELEMENTS), "seed": 1, "label": label}
+    job = Job(
+        trial=Trial(trainee=str(tiny), precision=precision, training=settings, **about),
+        items=(ITEM,),
         placement=replace(placed, zero_stage=stage, n_workers=ranks, threads=1, micro_batch_tokens=tokens),
         ledger=Ledger(Store(str(folder))),
     )
+    rows = [(ITEM.id, e.user, e.assistant, 0) for e in ELEMENTS]
+    job.ledger.put_elements(job.trial.pool, pl.DataFrame(rows, schema=pool.ELEMENTS, orient="row"))
+    return job
 
 
 @pytest.fixture(scope="module")

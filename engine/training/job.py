@@ -62,6 +62,12 @@ def replay(job: Job) -> Iterator[Element]:
             yield Element(user=user, assistant=assistant, news=item.text if in_front else None)
 
 
+def has_ended(job: Job) -> bool:
+    """Is the trial trained, or has it diverged?"""
+    failure = job.ledger.failure(job.key)
+    return job.ledger.is_trained(job.key) or (failure is not None and failure.phase == "fine-tune")
+
+
 def environment(placement: TrainingPlacement) -> dict[str, str]:
     """What a worker's process needs. Ray would give each as many OpenMP threads as CPUs that it reserves."""
     threads = {"OMP_NUM_THREADS": str(placement.threads)} if placement.device == "cpu" else {}

@@ -16,10 +16,7 @@ from engine.cluster import policy, session
 from engine.monitor import errors, progress
 from engine.storage.ledger import Ledger
 from engine.storage.records import Failure, Planned
-from engine.training.job import Job, count_elements, environment, why_too_few
-
-ATTEMPTS = 2  # of a trial whose driver fails; dead workers are replaced within an attempt
-UNREADABLE = "CheckpointManagerInitializationError"  # what Ray Train raises if its list of checkpoints is no use
+from engine.training.job import Job, count_elements, why_too_few
 
 
 def run(planned: Sequence[Planned], ledger: Ledger) -> list[Failure]:
@@ -55,16 +52,18 @@ def train_group(jobs: Sequence[Job], ledger: Ledger) -> list[Failure]:
     from ray import tune
     from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
 
+    from engine.training.driver import Driver
+
     jobs, together = share_threads(jobs)
     by_key = {job.key: ray.put(job) for job in jobs}
     tuner = Tuner(
-        tune.with_resources(tune.with_parameters(drive_trial, jobs=by_key), {"CPU": 0.01}),
+        tune.with_resources(tune.with_parameters(Driver, jobs=by_key), {"CPU": 0.01}),
         param_space={"key": tune.grid_search(list(by_key))},
-        tune_config=TuneConfig(max_concurrent_trials=together, reuse_actors=False),
+        tune_config=TuneConfig(max_concurrent_trials=together, reuse_actors=True),
         run_config=RunConfig(
             name="tune",
             storage_path=ledger.tune_address(),
-            failure_config=FailureConfig(max_failures=ATTEMPTS - 1),
+            failure_config=FailureConfig(max_failures=1),  # of a driver's process; other errors are its own to handle
             callbacks=[errors_as_text()],
             verbose=0,
         ),
@@ -96,77 +95,9 @@ def share_threads(jobs: Sequence[Job]) -> tuple[list[Job], int]:
     return [replace(job, placement=replace(job.placement, threads=shared.threads)) for job in jobs], together
 
 
-def drive_trial(config: dict[str, str], jobs: dict[str, Any]) -> None:
-    """One trial, in Tune's process: an inner Ray Train run, whose result is in the ledger when it ends."""
-    from ray import tune
-
-    job: Job = ray.get(jobs[config["key"]])
-    progress.report(running=1)
-    try:
-        if not has_ended(job):
-            train_one(job)
-        job.ledger.clear_checkpoints(job.key)
-        progress.report(done=1)
-    except Exception as error:  # Tune keeps it as a file on the storage, which may be what is full
-        tune.report({"key": job.key, "error": errors.in_full(error)})
-        raise
-    finally:
-        progress.report(running=-1)
-    tune.report({"key": job.key})
-
-
-def train_one(job: Job) -> None:
-    """One run of Ray Train; from the start if its list of checkpoints was cut off by a kill or is of another Ray."""
-    try:
-        make_trainer(job).fit()
-    except ray.exceptions.ActorDiedError as error:
-        if UNREADABLE not in str(error):
-            raise
-        job.ledger.clear_checkpoints(job.key)
-        make_trainer(job).fit()
-
-
-def has_ended(job: Job) -> bool:
-    """Is the trial trained, or has it diverged?"""
-    failure = job.ledger.failure(job.key)
-    return job.ledger.is_trained(job.key) or (failure is not None and failure.phase == "fine-tune")
-
-
 def outcome(key: str, error: BaseException | None, ledger: Ledger) -> Failure | None:
     """How a trial ended, from its files first: they are what the next phase reads."""
     if ledger.is_trained(key):
         return None
     return ledger.failure(key) or errors.failure(key, "fine-tune", error)
 
-
-def make_trainer(job: Job) -> Any:
-    """Ray Train's trainer for the job; it continues from the last checkpoint of a run of the same key."""
-    import ray.train
-    from ray.train import CheckpointConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
-    from engine.training.backend import ClosedTorchConfig
-
-    gpu = job.placement.device == "gpu"
-    # A little less than a core, so that the trials' drivers, which take next to nothing, find room beside the workers.
-    takes = {"GPU": 1.0} if gpu else {"CPU": 0.9}
-    v2: Any = ray.train  # its classes of these names have more fields than those that a type checker sees
-    return TorchTrainer(
-        lambda: fine_tune(job),
-        torch_config=ClosedTorchConfig(),
-        scaling_config=ScalingConfig(num_workers=job.placement.n_workers, use_gpu=gpu, resources_per_worker=takes),
-        run_config=v2.RunConfig(
-            name="train",
-            storage_path=job.ledger.train_address(job.key),
-            failure_config=v2.FailureConfig(max_failures=2, controller_failure_limit=1),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
-            worker_runtime_env={"env_vars": environment(job.placement)},
-        ),
-    )
-
-
-def fine_tune(job: Job) -> None:
-    """The loop of a worker. Its code is imported there, and nowhere else."""
-    from engine.training import loop
-
-    loop.fine_tune(job)

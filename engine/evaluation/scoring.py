@@ -8,9 +8,9 @@ from typing import Any
 from vllm import LLM
 
 from engine import UserError
-from engine.evaluation import intact, likelihood, marks, questions
+from engine.evaluation import intact, likelihood, marks, probes, questions
 from engine.evaluation.intact import Damaged
-from engine.evaluation.likelihood import BASE, Answerer, SilentError, Work
+from engine.evaluation.likelihood import BASE, Answerer, Work
 from engine.evaluation.marks import Row
 from engine.evaluation.questions import Asked
 from engine.inference import settings
@@ -28,7 +28,7 @@ def score_adapters(group: Sequence[Planned], ledger: Ledger) -> None:
             llm = start(sound[0], base_folder(sound[0]), max(p.trial.training.lora_rank for p in sound))
             score_base(llm, sound, ledger)
             work = [(Answerer(name=p.trial.key, adapter=folders[p.trial.key]), ask(llm, p)) for p in sound]
-            faults = likelihood.probe(llm, work[0][1][0], [model for model, _ in work])
+            faults = probes.probe(llm, work[0][1], [model for model, _ in work])
             for key, fault in faults.items():
                 fail(key, fault, ledger)
             score_trained(llm, [(m, asked) for m, asked in work if m.name not in faults], sound, ledger)
@@ -90,7 +90,7 @@ def score_base(llm: LLM, group: Sequence[Planned], ledger: Ledger) -> None:
     for p in missing.values():
         [rows] = likelihood.answer_all(llm, [(BASE, ask(llm, p))])
         if fault := marks.find_fault(rows[BASE.name]):
-            raise SilentError(f"the untrained model {p.trial.trainee} is no good: {fault}")
+            raise probes.SilentError(f"the untrained model {p.trial.trainee} is no good: {fault}")
         ledger.mark_untrained(p, marks.table(rows[BASE.name]))
 
 

@@ -1,8 +1,12 @@
-"""Forces vLLM to emit given tokens, so that their log-probabilities can be read.
+"""Makes vLLM emit given tokens, so that their log-probabilities can be read.
 
-A logits processor allows nothing except the next given token, and the raw log-probability of that token is what the
-model gave it. `prompt_logprobs` gives the same numbers (a test compares them) but cannot use the prefix cache, and took
-4 times as long on news, questions and options that share most of their text.
+The raw log-probability of a token that has to come is what the model gave it. `prompt_logprobs` gives the same numbers
+(a test compares them) but cannot use the prefix cache, and took 4 times as long on news, questions and options that
+share most of their text.
+
+vLLM has two model runners. On GPUs the second one runs, which replays given tokens by itself and refuses logits
+processors of the first; on CPUs the first one runs, where a logits processor allows nothing except the next token.
+`engine.inference.settings.environment` says which one runs.
 """
 
 import math
@@ -11,6 +15,8 @@ from typing import Any
 
 from vllm import SamplingParams
 from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
+
+from engine.cluster.machines import Device
 
 
 class Forced(AdapterLogitsProcessor):
@@ -32,19 +38,23 @@ class Forced(AdapterLogitsProcessor):
         return allow_next
 
 
-PROCESSOR = f"{__name__}:{Forced.__name__}"  # as `vllm.LLM(logits_processors=…)` takes it
+def engine_options(device: Device) -> dict[str, Any]:
+    """What `vllm.LLM` has to be given so that it can be forced."""
+    if device == "gpu":
+        return {"enable_trace_replay": True}
+    return {"logits_processors": [f"{__name__}:{Forced.__name__}"]}
 
 
-def force(answer: Sequence[int]) -> SamplingParams:
-    """Emit exactly these tokens, and give the log-probability of each."""
-    return SamplingParams(
-        temperature=0,
-        max_tokens=len(answer),
-        logprobs=0,
-        ignore_eos=True,
-        detokenize=False,
-        extra_args={"forced": list(answer)},
-    )
+def can_replay(llm: Any) -> bool:
+    """Does an engine replay given tokens by itself?"""
+    return bool(llm.llm_engine.vllm_config.model_config.enable_trace_replay)
+
+
+def force(answer: Sequence[int], replay: bool) -> SamplingParams:
+    """Emit exactly these tokens, and give the log-probability of each; `replay`: see `can_replay`."""
+    tokens = list(answer)
+    how: dict[str, Any] = {"trace_decode_token_ids": tokens} if replay else {"extra_args": {"forced": tokens}}
+    return SamplingParams(temperature=0, max_tokens=len(tokens), logprobs=0, ignore_eos=True, detokenize=False, **how)
 
 
 def compare(tokens: Sequence[int]) -> SamplingParams:

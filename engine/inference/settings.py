@@ -21,8 +21,10 @@ def environment(serving: ServingPlacement) -> dict[str, str]:
     """
     common = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
     if serving.device == "gpu":
-        return common
+        # Only in actors of Ray does vLLM itself start its processes anew; one that is forked from a task hangs.
+        return common | {"VLLM_USE_V2_MODEL_RUNNER": "1", "VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
     return common | {
+        "VLLM_USE_V2_MODEL_RUNNER": "0",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_KVCACHE_SPACE": str(KV_CACHE_GIB["cpu"]),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",

@@ -3,13 +3,13 @@
 pools/POOL/pool.json draws-*.parquet       what a generator wrote
            elements.parquet                the replay elements in it, once a phase has read the draws
 trials/KEY/trial.json                      first: settings and fingerprint
-           train/                          Ray Train's checkpoints, while it trains
+           checkpoints/                    while it trains: one folder per step and rank, and which step is whole
            adapter/ or model/ losses.parquet trained.json
            questions.parquet result.json   last: its existence means done
            failure.json                    why it failed, until it is begun again or succeeds
 before/NAME/questions.parquet before.json  what an untrained model answered
 results/trials.parquet questions.parquet report.html
-tune/                                      Ray Tune's own, while it runs
+tune/                                      Ray Tune's and Ray Train's own, while they run
 lock*.json                                 who runs the study now, see `engine.storage.lock`
 
 A folder below `trials` is a trial if its `trial.json` is there and names it; all else is the user's own. What cannot be
@@ -30,6 +30,7 @@ from engine.storage import lock
 from engine.storage.fingerprint import Identity, differences, fingerprint
 from engine.storage.records import (
     Begun,
+    Checkpoint,
     Failure,
     Phase,
     Planned,
@@ -47,6 +48,7 @@ from engine.study import Trial
 
 R = TypeVar("R")
 RESULT_TABLES = ("trials", "questions")
+LAST = "checkpoints/last.json"
 DRAW = ("item", "draw")  # what names a draw in its pool
 REMOVE_FOLDER = "remove its folder, so that it is made again"
 REMOVE_SHARD = "remove it, so that its draws are made again"
@@ -177,20 +179,38 @@ class Ledger:
 
     # ---- its training ------------------------------------------------------------------------------------------------
 
-    def train_address(self, key: str) -> str:
-        """Where Ray Train keeps the checkpoints of a trial, in a folder `train`."""
-        return self.store.address(f"trials/{key}")
+    def put_checkpoint(self, key: str, step: int, rank: int, folder: str) -> None:
+        """Keeps one rank's part of a checkpoint after so many steps. It counts once `finish_checkpoint` is called."""
+        self.store.put_folder(folder, _checkpoint(key, step, rank))
+
+    def finish_checkpoint(self, key: str, step: int) -> None:
+        """Makes a checkpoint, of which all ranks have kept their parts, the last one, and removes those before it."""
+        self._write(_trial(key, LAST), Checkpoint(step=step))
+        for name in self.store.names(_trial(key, "checkpoints")):
+            if not name.startswith(("last", f"{step}-")):
+                self.store.remove(_trial(key, f"checkpoints/{name}"))
+
+    def checkpoint(self, key: str, rank: int, scratch: str) -> str | None:
+        """A local folder with a rank's part of the last checkpoint; None if there is none. Raises RecordError."""
+        if not self.store.exists(_trial(key, LAST)):
+            return None
+        last = self._read(Checkpoint, _trial(key, LAST))
+        return self.store.local_folder(_checkpoint(key, last.step, rank), scratch)
 
     def clear_checkpoints(self, key: str) -> None:
         """Removes the checkpoints of a trial that is trained or has diverged."""
-        self.store.remove(_trial(key, "train"))
+        self.store.remove(_trial(key, "checkpoints"))
 
     def tune_address(self) -> str:
         """Where Ray Tune keeps its own state, in a folder `tune`."""
         return self.store.address("")
 
+    def crews_address(self) -> str:
+        """Where Ray Train keeps its own state, in a folder per crew."""
+        return self.store.address("tune")
+
     def clear_tune(self) -> None:
-        """Removes Ray Tune's state; a trial's own state is in its files."""
+        """Removes what Ray kept; a trial's own state is in its files."""
         self.store.remove("tune")
 
     def put_weights(self, trial: Trial, folder: str) -> None:
@@ -390,6 +410,10 @@ def collect_faults(reads: Iterable[Callable[[], Any]]) -> list[str]:
 
 def _trial(key: str, file: str) -> str:
     return f"trials/{key}/{file}"
+
+
+def _checkpoint(key: str, step: int, rank: int) -> str:
+    return _trial(key, f"checkpoints/{step}-rank{rank}")
 
 
 def _weights(trial: Trial) -> str:

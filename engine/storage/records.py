@@ -77,6 +77,13 @@ class Begun:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """`checkpoints/last.json`: after how many steps all ranks have kept their parts."""
+
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Trained:
     """`trained.json`: what training took, and where it ran.
 

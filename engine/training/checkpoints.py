@@ -9,6 +9,7 @@ alone by all ranks together, and the trial begins anew.
 import json
 import logging
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from safetensors.torch import save_file
 
 from engine.storage.digests import digest_file
 from engine.storage.records import RecordError, from_plain, to_plain
-from engine.training.job import Job
+from engine.training.job import Job, every_seconds
 from engine.training.steps import History
 
 log = logging.getLogger(__name__)
+LOOK_S = 5.0  # between two looks for notice that a node will be taken away
 MOMENTS = ("exp_avg", "exp_avg_sq")  # as AdamW calls them
 
 
@@ -45,21 +47,51 @@ class Unusable(Exception):
 FAULTS = (Unusable, OSError, ValueError, SafetensorError, RecordError)  # of a rank's part of a checkpoint
 
 
+class Clock:
+    """Says when the next checkpoint is due. Rank 0's time counts for all, so that all ranks agree."""
+
+    def __init__(self) -> None:
+        self.saved = self.looked = time.monotonic()
+        self.warned = False
+
+    def is_due(self, engine: Any) -> bool:
+        """Has enough time gone by since the last one, or will a node soon be taken away?"""
+        now = torch.tensor(time.monotonic(), dtype=torch.float64, device=engine.device)
+        dist.broadcast(now, 0)
+        if float(now) - self.saved > every_seconds() or self.is_warned(float(now)):
+            self.saved = float(now)
+            return True
+        return False
+
+    def is_warned(self, now: float) -> bool:
+        """Is there notice, for the first time, that a node will be taken away? Asked now and then: all ranks wait."""
+        if self.warned or now - self.looked < LOOK_S:
+            return False
+        self.looked = now
+        self.warned = ray.train.get_preemption_info() is not None
+        return self.warned
+
+
 def save(engine: Any, job: Job, history: History) -> None:
-    """Keeps a checkpoint with Ray Train, from all ranks at once."""
+    """Keeps a checkpoint, from all ranks at once."""
+    step, rank = len(history.steps), dist.get_rank()
     with tempfile.TemporaryDirectory() as folder:
         write(engine, job, history, Path(folder))
-        checkpoint = ray.train.Checkpoint.from_directory(folder)
-        ray.train.report({"step": len(history.steps)}, checkpoint=checkpoint)
+        job.ledger.put_checkpoint(job.key, step, rank, folder)
+    dist.barrier()
+    if rank == 0:
+        job.ledger.finish_checkpoint(job.key, step)
 
 
 def resume(engine: Any, job: Job) -> History | None:
     """Goes on from the last checkpoint; gives its history, or None where there is none or none that can be used."""
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        return None
-    with checkpoint.as_directory() as folder:
-        return restore(engine, job, Path(folder))
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            folder = job.ledger.checkpoint(job.key, dist.get_rank(), scratch)
+        except RecordError as why:  # on all ranks alike
+            log.warning("%s begins anew: %s", job.key, why)
+            return None
+        return restore(engine, job, Path(folder)) if folder else None
 
 
 # ---- one rank's files ------------------------------------------------------------------------------------------------

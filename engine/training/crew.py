@@ -16,12 +16,18 @@ import ray.train
 from ray.train import ScalingConfig
 from ray.train.torch import TorchTrainer
 
+from engine import UserError
+from engine.monitor import errors
 from engine.training.backend import ClosedTorchConfig
 from engine.training.job import Job, environment, has_ended
 
 MOST_JOBS = 64  # of one crew: whatever a process accumulates, it ends with it
 RESTARTS = 2  # of a crew whose workers die; it then goes on with the trial that they were at
 POLL_S = 1.0
+
+
+class Hopeless(Exception):
+    """What only the user can mend, such as a full disk; the text is the worker's error in full."""
 
 
 class Desk:
@@ -31,6 +37,7 @@ class Desk:
         self.jobs: list[Job | None] = []
         self.done = 0
         self.starts = 0
+        self.fault = ""
         self.changed = asyncio.Condition()
 
     async def put(self, job: Job | None) -> None:
@@ -39,18 +46,24 @@ class Desk:
         await self.tell()
 
     async def take(self, number: int) -> Job | None:
-        """The job of this number, as soon as there is one."""
-        await self.until(lambda: len(self.jobs) > number)
-        return self.jobs[number]
+        """The job of this number, as soon as there is one; None after a fault."""
+        await self.until(lambda: len(self.jobs) > number or self.fault)
+        return None if self.fault else self.jobs[number]
 
     async def finish(self, number: int) -> None:
         """The job of this number is done."""
         self.done = max(self.done, number + 1)
         await self.tell()
 
-    async def wait(self, number: int) -> None:
-        """Returns when the job of this number is done."""
-        await self.until(lambda: self.done > number)
+    async def give_up(self, fault: str) -> None:
+        """A worker met what no other worker would mend: nothing more is done."""
+        self.fault = fault
+        await self.tell()
+
+    async def wait(self, number: int) -> str:
+        """Returns when the job of this number is done: nothing, or the fault that ended it."""
+        await self.until(lambda: self.done > number or self.fault)
+        return "" if self.done > number else self.fault
 
     async def start(self) -> int:
         """A worker starts: with which job?"""
@@ -103,13 +116,15 @@ class Crew:
         return sound and self.n_jobs < MOST_JOBS and kind_of(job) == self.kind
 
     def train(self, job: Job) -> None:
-        """Trains one trial. Raises what ended the run before the trial was done."""
+        """Trains one trial. Raises Hopeless, or what ended the run before the trial was done."""
         number, self.n_jobs = self.n_jobs, self.n_jobs + 1
         ray.get(self.desk.put.remote(job))
         done = self.desk.wait.remote(number)
         while not ray.wait([done], timeout=POLL_S)[0]:
             if not self.thread.is_alive():
                 raise self.error or RuntimeError(f"the workers ended before {job.key} was done")
+        if fault := ray.get(done):
+            raise Hopeless(fault)
 
     def end(self) -> None:
         """Sends the workers home, and frees what they held."""
@@ -142,8 +157,11 @@ def work(desk: Any) -> None:
 
     base, number = None, ray.get(desk.start.remote())
     while (job := ray.get(desk.take.remote(number))) is not None:
-        if not has_ended(job):
-            base = loop.fine_tune(job, base)
+        try:
+            base = base if has_ended(job) else loop.fine_tune(job, base)
+        except UserError as error:
+            ray.get(desk.give_up.remote(errors.in_full(error)))
+            raise
         if ray.train.get_context().get_world_rank() == 0:
             ray.get(desk.finish.remote(number))
         number += 1

@@ -7,7 +7,7 @@ import ray
 from ray import tune
 
 from engine.monitor import errors, progress
-from engine.training.crew import Crew
+from engine.training.crew import Crew, Hopeless
 from engine.training.job import Job, has_ended
 
 ATTEMPTS = 2  # of a trial whose crew fails; dead workers are replaced within an attempt
@@ -16,8 +16,8 @@ ATTEMPTS = 2  # of a trial whose crew fails; dead workers are replaced within an
 class Driver(tune.Trainable):
     """Ray Tune gives one process trial after trial; the crew lives on between them."""
 
-    def setup(self, config: dict[str, str], jobs: Mapping[str, Any]) -> None:
-        """The jobs of all trials, as references, by key."""
+    def setup(self, config: dict[str, str], jobs: Mapping[str, Any]) -> None:  # type: ignore[override]
+        """`jobs`: those of all trials, as references, by key; `tune.with_parameters` adds them."""
         self.jobs = jobs
         self.crew: Crew | None = None
 
@@ -32,24 +32,21 @@ class Driver(tune.Trainable):
         Not raised: Tune would keep it as a file on the storage, which may be what is full, and try no other crew.
         """
         job: Job = ray.get(self.jobs[self.config["key"]])
-        error = ""
         progress.report(running=1)
-        for _ in range(ATTEMPTS):
-            if error := self.attempt(job):
-                continue
-            break
+        error = self.attempt(job, ATTEMPTS)
         progress.report(running=-1, done=0 if error else 1)
         return {"key": job.key, "error": error, "done": True}
 
-    def attempt(self, job: Job) -> str:
-        """Trains the trial unless that is done; gives the error, if there was one."""
+    def attempt(self, job: Job, times: int) -> str:
+        """Trains the trial unless that is done; gives the error, if there was one the last time."""
         try:
             if not has_ended(job):
                 self.crew_for(job).train(job)
             job.ledger.clear_checkpoints(job.key)
         except Exception as error:
             self.crew = None
-            return errors.in_full(error)
+            hopeless = isinstance(error, Hopeless) or times == 1
+            return errors.in_full(error) if hopeless else self.attempt(job, times - 1)
         return ""
 
     def crew_for(self, job: Job) -> Crew:

@@ -3,6 +3,7 @@
 A job names its elements; workers read them from the pool, so that a driver with thousands of trials holds none.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from engine.news.items import NewsItem
 from engine.storage.ledger import Ledger
 from engine.storage.records import Planned
 from engine.study import Trial
+
+CHECKPOINT_EVERY = "ENGRAM_CHECKPOINT_SECONDS"  # in the environment of the job and of its workers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +65,11 @@ def replay(job: Job) -> Iterator[Element]:
             yield Element(user=user, assistant=assistant, news=item.text if in_front else None)
 
 
+def every_seconds() -> float:
+    """Seconds of training between two checkpoints: what a trial loses at most when its workers are killed."""
+    return float(os.environ.get(CHECKPOINT_EVERY, "600"))
+
+
 def has_ended(job: Job) -> bool:
     """Is the trial trained, or has it diverged?"""
     failure = job.ledger.failure(job.key)
@@ -71,5 +79,6 @@ def has_ended(job: Job) -> bool:
 def environment(placement: TrainingPlacement) -> dict[str, str]:
     """What a worker's process needs. Ray would give each as many OpenMP threads as CPUs that it reserves."""
     threads = {"OMP_NUM_THREADS": str(placement.threads)} if placement.device == "cpu" else {}
+    threads |= {CHECKPOINT_EVERY: str(every_seconds())}
     accelerator = "cuda" if placement.device == "gpu" else "cpu"
     return threads | {"TOKENIZERS_PARALLELISM": "false", "DS_ACCELERATOR": accelerator}

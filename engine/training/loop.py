@@ -6,6 +6,7 @@ loss of a step is the mean over all its learned tokens, however many devices and
 ZeRO stage and world size do not change it.
 """
 
+import gc
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -29,23 +30,30 @@ from engine.training.steps import (
     Step,
     batch_at,
     compared_steps,
-    is_checkpoint,
     learning_rate_at,
     micro_batches,
     n_steps,
 )
 
 
-def fine_tune(job: Job) -> None:
-    """Ray Train's loop on each worker: builds, resumes, trains, saves, exports."""
+def fine_tune(job: Job, base: Any = None) -> Any:
+    """One trial on each of its workers: builds, resumes, trains, exports.
+
+    `base`: the untrained model, if the trial before this one left it. Gives it for the next trial, if it is as it was.
+    """
     data = encode(job, replay(job))
-    engine = build(job)
-    history = checkpoints.resume(engine, job) or History(untrained_loss=untrained_loss(engine, job, data))
+    engine = build(job, base)
     try:
-        train_on(engine, job, data, history)
+        complete(engine, job, data)
     except Diverged as why:
         saving.give_up(job, f"{why}; lower the learning rate ({job.trial.training.learning_rate:g})")
-        return
+    return release(engine, job)
+
+
+def complete(engine: Any, job: Job, data: Sequence[Encoded]) -> None:
+    """Trains from the last checkpoint, or from the start, to what the trial leaves behind. Raises Diverged."""
+    history = checkpoints.resume(engine, job) or History(untrained_loss=untrained_loss(engine, job, data))
+    train_on(engine, job, data, history)
     files = saving.export(engine, job)
     if dist.get_rank() == 0:
         saving.finish(job, data, history, files)
@@ -53,10 +61,10 @@ def fine_tune(job: Job) -> None:
 
 def train_on(engine: Any, job: Job, data: Sequence[Encoded], history: History) -> None:
     """Trains from where the history ends to the last step. Raises Diverged on all ranks alike."""
-    total = n_steps(len(data), job.trial.training)
+    total, clock = n_steps(len(data), job.trial.training), checkpoints.Clock()
     for step in train(engine, job, data, first=len(history.steps)):
         history.steps.append(step)
-        if is_checkpoint(step.step, total):
+        if len(history.steps) < total and clock.is_due(engine):
             checkpoints.save(engine, job, history)
     divergence.check_weights(engine)
     divergence.check_loss(history, job.trial.training.epochs)
@@ -97,15 +105,11 @@ def encode(job: Job, elements: Iterable[Element]) -> list[Encoded]:
 # ---- the model -------------------------------------------------------------------------------------------------------
 
 
-def build(job: Job) -> Any:
-    """The model (with adapters) inside a DeepSpeed engine."""
+def build(job: Job, base: Any = None) -> Any:
+    """The model (with adapters) inside a DeepSpeed engine; `base`: the untrained model, if it is loaded."""
     torch.manual_seed(job.trial.seed)
-    if job.placement.device == "cpu":
-        torch.set_num_threads(job.placement.threads)
     config = deepspeed_config(job)
-    model = load(job, config)
-    if job.placement.recompute:
-        model.gradient_checkpointing_enable()
+    model = load(job, config) if base is None else base
     if job.trial.training.method == "lora":
         model = with_adapter(model, job)
     # A shared-memory all-reduce that DeepSpeed compiles at first use: gloo does, and needs no compiler.
@@ -122,12 +126,38 @@ def load(job: Job, config: dict[str, Any]) -> Any:
     # Kept alive while the model loads: it makes from_pretrained shard the weights instead of loading them on each rank.
     sharded = HfDeepSpeedConfig(config) if job.placement.zero_stage == 3 else None
     ALL_ATTENTION_FUNCTIONS.register("packed", packed_attention)
+    if job.placement.device == "cpu":
+        torch.set_num_threads(job.placement.threads)
     dtype = getattr(torch, job.trial.precision)
     model = AutoModelForCausalLM.from_pretrained(
         job.folder, dtype=dtype, attn_implementation="packed", use_safetensors=True
     )
-    del sharded
+    if sharded:
+        restore_rotary(model)
+    if job.placement.recompute:
+        model.gradient_checkpointing_enable()
+        if job.trial.training.method == "lora":
+            model.enable_input_require_grads()
     return model
+
+
+def restore_rotary(model: Any) -> None:
+    """Makes the rotary frequencies float32 again: ZeRO 3 loads every tensor in the model's precision, these too.
+
+    In bfloat16 the angles would be off by up to half a radian at 500 tokens, in training alone.
+    """
+    model.model.rotary_emb = type(model.model.rotary_emb)(model.config)
+
+
+def release(engine: Any, job: Job) -> Any:
+    """Frees what a trial took; gives the untrained model, or None where it is not left (full weights, ZeRO 3)."""
+    model = engine.module
+    engine.destroy()
+    del engine
+    gc.collect()  # cycles hold the optimizer's state
+    if job.trial.training.method == "full" or job.placement.zero_stage == 3:
+        return None
+    return model.unload()
 
 
 def with_adapter(model: Any, job: Job) -> Any:
@@ -135,9 +165,8 @@ def with_adapter(model: Any, job: Job) -> Any:
     torch.manual_seed(job.trial.seed)
     rank, alpha = job.trial.training.lora_rank, job.trial.training.lora_alpha
     lora = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
-    if job.placement.recompute:
-        model.enable_input_require_grads()
-    return get_peft_model(model, lora)
+    # In the model's precision under every ZeRO stage; AdamW has them in float32 beside it.
+    return get_peft_model(model, lora, autocast_adapter_dtype=False)
 
 
 def deepspeed_config(job: Job) -> dict[str, Any]:
@@ -149,6 +178,7 @@ def deepspeed_config(job: Job) -> dict[str, Any]:
         "gradient_clipping": job.trial.training.max_grad_norm,
         "zero_optimization": {"stage": stage, "stage3_gather_16bit_weights_on_model_save": True},
         "bf16": {"enabled": job.trial.precision == "bfloat16"},
+        "communication_data_type": "fp32",  # of gradients between ranks: their sum is not rounded to bfloat16
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 2**31,
     }

@@ -50,7 +50,7 @@ def train_all(jobs: Sequence[Job], ledger: Ledger) -> list[Failure]:
 def train_group(jobs: Sequence[Job], ledger: Ledger) -> list[Failure]:
     """One Tune experiment over jobs of equal need."""
     from ray import tune
-    from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
+    from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
     from engine.training.driver import Driver
 
@@ -64,6 +64,7 @@ def train_group(jobs: Sequence[Job], ledger: Ledger) -> list[Failure]:
             name="tune",
             storage_path=ledger.tune_address(),
             failure_config=FailureConfig(max_failures=1),  # of a driver's process; other errors are its own to handle
+            checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
             callbacks=[errors_as_text()],
             verbose=0,
         ),
@@ -100,4 +101,3 @@ def outcome(key: str, error: BaseException | None, ledger: Ledger) -> Failure | 
     if ledger.is_trained(key):
         return None
     return ledger.failure(key) or errors.failure(key, "fine-tune", error)
-

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from engine.inference.chat import Encoded
 from engine.study import Training
 
-N_CHECKPOINTS = 4  # a killed trial repeats at most this fraction of its steps
 N_COMPARED = 16  # steps whose loss is compared with the untrained model's
 
 
@@ -76,11 +75,6 @@ def micro_batches(batch: Sequence[Encoded], n_ranks: int, most: int) -> list[lis
     rows = [[[share[i] for i in row] for row in pack([len(e.ids) for e in share], most)] for share in shares]
     longest = max(len(r) for r in rows)
     return [r + [[]] * (longest - len(r)) for r in rows]
-
-
-def is_checkpoint(step: int, total: int) -> bool:
-    """Is the state saved after this step? A few times per trial, never after the last step: then comes the result."""
-    return (step + 1) % max(total // N_CHECKPOINTS, 1) == 0 and step + 1 < total
 
 
 def compared_steps(total: int, epochs: int) -> list[int]:

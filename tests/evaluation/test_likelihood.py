@@ -153,7 +153,8 @@ def test_the_probe_passes_sound_adapters_and_names_those_that_are_not_applied_or
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from engine.evaluation.likelihood import Answerer, probe
+    from engine.evaluation.likelihood import Answerer
+    from engine.evaluation.probes import probe
 
     untrained = get_peft_model(
         AutoModelForCausalLM.from_pretrained(tiny), LoraConfig(r=RANK, target_modules="all-linear")
@@ -161,7 +162,7 @@ def test_the_probe_passes_sound_adapters_and_names_those_that_are_not_applied_or
     untrained.save_pretrained(tmp_path / "zero")
     sound = [Answerer(name=a.name, adapter=str(a)) for a in adapters]
     bad = [Answerer(name=name, adapter=str(tmp_path / name)) for name in ("zero", "nothing")]
-    faults = probe(llm, asked["choice"][0], [*sound, *bad])
+    faults = probe(llm, asked["choice"], [*sound, *bad])
     assert set(faults) == {"zero", "nothing"}
     assert f"{tmp_path / 'zero'}: it scores as its base" in faults["zero"]
     assert f"{tmp_path / 'nothing'}: the engine does not load it" in faults["nothing"]
@@ -170,26 +171,54 @@ def test_the_probe_passes_sound_adapters_and_names_those_that_are_not_applied_or
 # ---- which adapter leaks into its base: none does here, so the scores are written -----------------------------------
 
 
-def script(monkeypatch: pytest.MonkeyPatch, base_beside: Callable[[set[str]], float]) -> list[set[str]]:
-    """Scores of a base that depend on the adapters beside it, and of adapters that are sound; gives what is asked."""
-    from engine.evaluation import likelihood
+def script(
+    monkeypatch: pytest.MonkeyPatch, base_beside: Callable[[set[str]], float], noise: float = 0.0
+) -> list[set[str]]:
+    """Scores of a base that depend on the adapters beside it, and of adapters that are sound; gives what is asked.
+
+    `noise`: how far the base's scores move when it is asked one question at a time.
+    """
+    from engine.evaluation import probes
 
     batches: list[set[str]] = []
 
     def score(llm: Any, asked: Any, who: Any) -> dict[str, list[float]]:
         beside = {one.name for one in who} - {"base"}
         batches.append(beside)
-        return {name: [-7.0, -8.0] for name in beside} | {"base": [base_beside(beside), -3.0]}
+        base = base_beside(beside)
+        scores = {name: [-7.0, -8.0] for name in beside} | {"base": [base, -3.0]}
+        return scores if len(asked) > 1 else {"base": [base + noise if asked == ["a"] else -3.0]}
 
-    monkeypatch.setattr(likelihood, "option_logprobs", score)
-    monkeypatch.setattr(likelihood, "refusal", lambda llm, one: None)
+    monkeypatch.setattr(probes, "option_logprobs", score)
+    monkeypatch.setattr(probes, "choices", list)
+    monkeypatch.setattr(probes, "refusal", lambda llm, one: None)
     return batches
 
 
 def probe_names(names: str) -> dict[str, str]:
-    from engine.evaluation import likelihood
+    """Probes adapters of these names on two questions."""
+    from engine.evaluation import probes
+    from engine.evaluation.likelihood import Answerer
 
-    return likelihood.probe(None, None, [likelihood.Answerer(name=n, adapter=f"/{n}") for n in names])  # type: ignore[arg-type]
+    two: Any = ["a", "b"]
+    engine: Any = None
+    return probes.probe(engine, two, [Answerer(name=n, adapter=f"/{n}") for n in names])
+
+
+@pytest.mark.parametrize(("moves", "noise", "leaks"), [(0.3, 0.0, True), (0.3, 0.1, False), (0.005, 0.0, False)])
+def test_what_is_within_the_engine_s_own_noise_is_no_leak(
+    moves: float, noise: float, leaks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(monkeypatch, lambda beside: -2.0 - moves * len(beside), noise)
+    assert set(probe_names("a")) == ({"a"} if leaks else set())
+
+
+@pytest.mark.parametrize(("noise", "applied"), [(0.0, True), (2.0, False)])
+def test_an_adapter_has_to_change_its_model_by_more_than_the_noise(
+    noise: float, applied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(monkeypatch, lambda beside: -2.0, noise)
+    assert list(probe_names("a")) == ([] if applied else ["a"])
 
 
 def test_an_adapter_that_leaks_is_named_and_the_others_are_probed_together_without_it(
@@ -203,7 +232,7 @@ def test_an_adapter_that_leaks_is_named_and_the_others_are_probed_together_witho
 
 
 def test_a_leak_that_no_adapter_makes_alone_is_the_engine_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.evaluation.likelihood import SilentError
+    from engine.evaluation.probes import SilentError
 
     script(monkeypatch, lambda beside: -5.0 if len(beside) > 1 else -2.0)
     with pytest.raises(SilentError, match=r"\[-5\.0, -3\.0\] beside"):

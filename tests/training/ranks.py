@@ -36,6 +36,34 @@ def train_one(job: Job) -> list[float]:
     return losses
 
 
+def train_in_one_process(rank: int, port: int, jobs: Sequence[Job], folder: Path) -> None:
+    """Trains the jobs as a crew does, each after the one before, into the ledger."""
+    from engine.training import loop
+
+    join(rank, port, jobs[0].placement.n_workers)
+    base = None
+    for job in jobs:
+        base = loop.fine_tune(job, base)
+        assert (base is None) == (job.trial.training.method == "full" or job.placement.zero_stage == 3)
+
+
+def describe(rank: int, port: int, jobs: Sequence[Job], folder: Path) -> None:
+    """Rank 0 writes `LABEL.json`: untrained loss, losses, rotary frequencies, and the adapters' types."""
+    from engine.training import loop
+
+    join(rank, port, jobs[0].placement.n_workers)
+    for job in jobs:
+        engine, data = loop.build(job), loop.encode(job, replay(job))
+        found = {
+            "untrained": loop.untrained_loss(engine, job, data),
+            "losses": [step.loss for step in loop.train(engine, job, data)],
+            "rotary": [b.double().tolist() for name, b in engine.module.named_buffers() if name.endswith("inv_freq")],
+            "trained_types": sorted({str(p.dtype) for p in engine.module.parameters() if p.requires_grad}),
+        }
+        if rank == 0:
+            (folder / f"{job.trial.label}.json").write_text(json.dumps(found))
+
+
 def train_in_two_goes(rank: int, port: int, jobs: Sequence[Job], folder: Path) -> None:
     """Trains each job without and with an interruption after its second step; rank 0 writes `KEY.json`, both losses.
 

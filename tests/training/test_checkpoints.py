@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from ranks import train_in_two_goes, try_to_resume
 from test_training import make_job
@@ -14,6 +15,7 @@ from test_training import make_job
 from engine.training.job import Job
 
 pytestmark = pytest.mark.slow
+SECONDS = 1234.5
 LORA, FULL, BFLOAT16 = (0, 1, 2, 3), (0, 2, 3), (1, 3)  # under which ZeRO stages
 
 
@@ -98,72 +100,54 @@ class Malicious:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_pickle_in_a_checkpoint_is_not_run_and_the_trial_begins_anew(tiny: Path, tmp_path: Path) -> None:
-    """A checkpoint as DeepSpeed writes it, planted where Ray Train keeps the trial's own."""
+def test_trials_go_on_from_their_last_checkpoint_or_begin_anew(tiny: Path, two_goes: Path, tmp_path: Path) -> None:
+    """Real workers on checkpoints of another test, whose steps are recognised by their seconds, and on spoiled ones."""
     from engine.training import phase
 
-    job, proof = make_job(tiny, tmp_path, "planted"), tmp_path / "executed"
-    planted = tmp_path / "planted"
-    (planted / "state").mkdir(parents=True)
-    (planted / "losses.json").write_text("[]")
-    (planted / "state/mp_rank_00_model_states.pt").write_bytes(pickle.dumps(Malicious(proof)))
-    plant(job, planted)
-    assert phase.train_all([job], job.ledger) == []
-    assert not proof.exists()
-    assert job.ledger.trained(job.key).steps == 4
+    sound, planted = copy_with_seconds(two_goes / "lora0-1", tmp_path / "sound"), tmp_path / "executed"
+    pickled = tmp_path / "pickled"
+    (pickled / "state").mkdir(parents=True)
+    (pickled / "state/mp_rank_00_model_states.pt").write_bytes(pickle.dumps(Malicious(planted)))
+    jobs = {name: make_job(tiny, tmp_path, name, tokens=40) for name in ("goes-on", "pickle", "cut", "missing")}
+    for name, job in jobs.items():
+        job.ledger.put_checkpoint(job.key, 2, 0, str(pickled if name == "pickle" else sound))
+        job.ledger.finish_checkpoint(job.key, 2)
+    checkpoints = {name: tmp_path / f"trials/{job.key}/checkpoints" for name, job in jobs.items()}
+    (checkpoints["cut"] / "last.json").write_text('{"st')
+    shutil.rmtree(checkpoints["missing"] / "2-rank0")
+
+    assert phase.train_all(list(jobs.values()), jobs["cut"].ledger) == []
+    assert not planted.exists()
+    whole = json.loads((two_goes / "lora0-1.json").read_text())["whole"]
+    for name, job in jobs.items():
+        log = pl.read_parquet(tmp_path / f"trials/{job.key}/losses.parquet")
+        assert (log["seconds"] == SECONDS).to_list() == [name == "goes-on"] * 2 + [False] * 2
+        assert log["loss"].to_list() == whole
+        assert not checkpoints[name].exists()
+    assert jobs["goes-on"].ledger.trained(jobs["goes-on"].key).untrained_loss == 20.0
 
 
-def plant(job: Job, folder: Path) -> None:
-    """Makes the folder's content the last checkpoint of a job, with Ray Train's own means."""
-    import ray.train
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
-
-    def report() -> None:
-        ray.train.report({"step": 0}, checkpoint=ray.train.Checkpoint.from_directory(folder))
-
-    DataParallelTrainer(
-        report,
-        scaling_config=ray.train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 0.5}),
-        run_config=ray.train.RunConfig(name="train", storage_path=job.ledger.train_address(job.key)),
-    ).fit()
-
-
-@pytest.mark.usefixtures("cluster")
-def test_a_run_of_ray_train_goes_on_from_the_last_checkpoint(tiny: Path, two_goes: Path, tmp_path: Path) -> None:
-    """The checkpoint of another test, with seconds by which its steps are recognised."""
-    import polars as pl
-
-    from engine.training import phase
-
-    job, planted = make_job(tiny, tmp_path, "goes-on", tokens=40), tmp_path / "planted"
-    shutil.copytree(two_goes / "lora0-1", planted)
-    record = json.loads((planted / "rank0.json").read_text())
+def copy_with_seconds(checkpoint: Path, to: Path) -> Path:
+    """A copy of a checkpoint whose steps all took SECONDS."""
+    shutil.copytree(checkpoint, to)
+    record = json.loads((to / "rank0.json").read_text())
     for step in record["history"]["steps"]:
-        step["seconds"] = 1234.5
-    (planted / "rank0.json").write_text(json.dumps(record))
-    plant(job, planted)
-    assert phase.train_all([job], job.ledger) == []
-    log = pl.read_parquet(tmp_path / f"trials/{job.key}/losses.parquet")
-    assert (log["seconds"] == 1234.5).to_list() == [True, True, False, False]
-    assert log["loss"].to_list() == json.loads((two_goes / "lora0-1.json").read_text())["whole"]
-    assert job.ledger.trained(job.key).untrained_loss == record["history"]["untrained_loss"]
+        step["seconds"] = SECONDS
+    (to / "rank0.json").write_text(json.dumps(record))
+    return to
 
 
-@pytest.mark.usefixtures("cluster")
-@pytest.mark.parametrize("damage", ["snapshot", "folder"])
-def test_a_trial_whose_list_of_checkpoints_is_damaged_begins_anew(damage: str, tiny: Path, tmp_path: Path) -> None:
-    from engine.training import phase
-
-    job, planted = make_job(tiny, tmp_path, damage), tmp_path / "planted"
-    planted.mkdir()
-    (planted / "rank0.json").write_text("{}")
-    plant(job, planted)
-    [snapshot] = tmp_path.glob("trials/*/train/*.json")
-    [record] = tmp_path.glob("trials/*/train/checkpoint_*/rank0.json")
-    if damage == "snapshot":
-        snapshot.write_bytes(snapshot.read_bytes()[:20])
-    else:
-        record.unlink()
-        record.parent.rmdir()
-    assert phase.train_all([job], job.ledger) == []
-    assert job.ledger.trained(job.key).steps == 4
+def test_a_checkpoint_counts_when_all_ranks_have_kept_their_parts(tiny: Path, tmp_path: Path) -> None:
+    job, part = make_job(tiny, tmp_path, "parts"), tmp_path / "part"
+    part.mkdir()
+    ledger, kept = job.ledger, tmp_path / f"trials/{job.key}/checkpoints"
+    for step in (5, 50):
+        before = ledger.checkpoint(job.key, 1, "")
+        for rank in (0, 1):
+            ledger.put_checkpoint(job.key, step, rank, str(part))
+        assert ledger.checkpoint(job.key, 1, "") == before
+        ledger.finish_checkpoint(job.key, step)
+        assert ledger.checkpoint(job.key, 1, "") == str(kept / f"{step}-rank1")
+        assert sorted(f.name for f in kept.iterdir()) == [f"{step}-rank0", f"{step}-rank1", "last.json"]
+    ledger.clear_checkpoints(job.key)
+    assert ledger.checkpoint(job.key, 1, "") is None

@@ -84,7 +84,7 @@ def test_diverged_trials_fail_with_their_own_reason_and_are_tried_again_by_a_rer
     assert failures[exploded.key].endswith("lower the learning rate (1e+09)")
     for job in (worse, exploded):
         assert not job.ledger.is_trained(job.key)
-        assert not (tmp_path / f"trials/{job.key}/train").exists()
+        assert not (tmp_path / f"trials/{job.key}/checkpoints").exists()
     check_sound(sound)
     # What `pipeline.run_phase` does before each phase; the rerun begins anew and gets the same reason.
     worse.ledger.clear_failure(worse.key, "fine-tune")

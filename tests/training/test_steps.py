@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from engine.inference.chat import Encoded
 from engine.study import Training
-from engine.training.steps import batch_at, is_checkpoint, learning_rate_at, micro_batches, n_steps, pack
+from engine.training.steps import batch_at, learning_rate_at, micro_batches, n_steps, pack
 
 sizes = st.integers(1, 60)
 
@@ -51,7 +51,5 @@ def test_the_learning_rate_warms_up_and_comes_down(total: int, warmup: float) ->
     assert set(constant[top:]) == {Training().learning_rate}
 
 
-def test_a_trial_is_saved_a_few_times_and_never_after_its_last_step() -> None:
-    assert [s for s in range(12) if is_checkpoint(s, 12)] == [2, 5, 8]
-    assert not is_checkpoint(0, 1)
+def test_the_last_batch_of_an_epoch_may_be_smaller() -> None:
     assert n_steps(10, Training(epochs=3, batch_size=4)) == 9

@@ -9,7 +9,7 @@ FLOPs; a backward pass takes 2 for the activations and 2 for the trained paramet
 from engine.models.architecture import Architecture, n_params, n_params_lora, n_params_non_embedding
 from engine.study import Precision, Training
 
-BYTES: dict[Precision, int] = {"float32": 4, "bfloat16": 2}
+BYTES: dict[Precision, int] = {"float32": 4, "bfloat16": 2}  # of a planned trial, where none is "auto"
 
 
 def matrix_params(arch: Architecture) -> int:

@@ -3,11 +3,11 @@
 python jobs/grid.py --study quickstart --plan
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from engine import UserError
-from engine.cluster.machines import Machine
+from engine.cluster.machines import Device, Machine
 from engine.models import catalogue
 from engine.news.items import NewsItem
 from engine.planning import checks, estimate, identity, placement
@@ -25,12 +25,30 @@ class Refused(UserError):
 def plan(study: Study, ledger: Ledger, machine: Machine) -> list[Planned]:
     """All trials of the study, the longest first. Raises Refused or NewsError on anything wrong with the study."""
     by_domain = checks.select_items(study)
-    if faults := checks.find_faults(study, by_domain):
+    study = replace(study, trials=tuple(resolve_precision(t, machine.device) for t in study.trials))
+    faults = checks.find_faults(study, by_domain)
+    if faults := faults + checks.group((t, device_faults(t, machine.device)) for t in study.trials):
         raise Refused("\n".join(faults))
     checks.check_lengths(study, by_domain)
     speeds = estimate.measured_speeds(ledger)
     planned = [plan_trial(t, tuple(by_domain[t.domain]), machine, speeds) for t in study.trials]
     return sorted(read_states(planned, ledger), key=lambda p: -p.estimate.seconds)
+
+
+def resolve_precision(trial: Trial, device: Device) -> Trial:
+    """The trial with the precision that "auto" means on this device."""
+    if trial.precision != "auto":
+        return trial
+    return replace(trial, precision="bfloat16" if device == "gpu" else "float32")
+
+
+def device_faults(trial: Trial, device: Device) -> Iterator[str]:
+    """What a trial asks of a device that it cannot do."""
+    if (device, trial.precision) == ("gpu", "float32") and getattr(trial.training, "method", None) == "lora":
+        yield (
+            "precision is 'float32': on a GPU, vLLM runs LoRA adapters in 16 bits only; "
+            "use precision='auto' or 'bfloat16', or train with method='full'"
+        )
 
 
 def read_states(planned: Sequence[Planned], ledger: Ledger) -> list[Planned]:

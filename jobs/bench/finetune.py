@@ -110,7 +110,8 @@ def make_job(bed_: Bed, batch_size: int) -> Job:
     """The settings of the training, as a trial's job; the elements are passed beside it."""
     training = Training(batch_size=batch_size)
     placed = placement.place_training(catalogue.find(bed_.name).architecture, training, "float32", bed_.machine)
-    trial = Trial(trainee=bed_.name, domain="bench", protocol="bench", seed=SEED, training=training)
+    about = {"domain": "bench", "protocol": "bench", "precision": "float32"}
+    trial = Trial(trainee=bed_.name, seed=SEED, training=training, **about)
     return Job(trial=trial, items=(), placement=placed, ledger=Ledger(Store("unused")))
 
 

@@ -76,7 +76,7 @@ class Trial:
     unless `pool_seed` is given: repetitions with different seeds learn from different pools, so that their spread
     contains the variance of generation. `forms`: in which forms the model is asked; the letters take most of an
     evaluation's time, and models below about a billion parameters answer them at random. `label`: names the settings
-    in the key in place of their list. A plan resolves a `precision` of "auto", so that a planned trial has one of the others.
+    in the key in place of their list. A plan resolves the precision "auto": a planned trial has one of the others.
     """
 
     trainee: str

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.cluster.machines import Machine, ServingPlacement
+from engine.cluster.machines import Cluster, NodeType, ServingPlacement
 
-CPU = Machine(device="cpu", n_cpus=2, n_gpus=0, device_gib=24)
+CPU = Cluster(nodes=(NodeType(device="cpu", n_cpus=2, n_gpus=0, device_gib=24),))
 SERVING = ServingPlacement(device="cpu", threads=2, tensor_parallel=1, fits=True)
 
 ITEMS = [

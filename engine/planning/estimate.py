@@ -1,12 +1,15 @@
 """What a trial will take: tokens, operations and seconds, from its size and from what trials took before."""
 
+import math
 from collections.abc import Iterable, Mapping
 
 from engine.cluster.machines import Device, Estimate, TrainingPlacement
+from engine.inference.settings import MAX_CONTEXT
 from engine.models.architecture import Architecture
 from engine.models.arithmetic import selfplay_flops, train_flops
+from engine.news.items import NewsItem
 from engine.storage.ledger import Ledger
-from engine.study import Training
+from engine.study import Training, Trial
 
 NOMINAL_FLOPS: dict[Device, float] = {"cpu": 30e9, "gpu": 350e12}  # per core, per GPU: reached, not peak
 START_S = 30.0  # processes of one fine-tune
@@ -61,6 +64,15 @@ def estimate(
     play = selfplay_flops(generator, written, 0.0, length) if generator else 0.0
     seconds = START_S + train / speed + DECODING_SLOWDOWN * play / speed
     return Estimate(train_tokens=tokens, train_flops=train, selfplay_flops=play, seconds=seconds, basis=basis)
+
+
+def longest_element(trial: Trial, items: Iterable[NewsItem]) -> int:
+    """Tokens of the longest replay element to expect about these items, under any protocol and context mode.
+
+    So the arms of a study are trained in the same way.
+    """
+    news = max(len(item.text) for item in items) / CHARS_PER_TOKEN
+    return min(MAX_CONTEXT, math.ceil(CHAT_TOKENS + trial.sampling.max_tokens + news))
 
 
 def mean_chars(texts: Iterable[str]) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from engine import UserError
-from engine.cluster.machines import Device, Machine
+from engine.cluster.machines import Cluster, Device
 from engine.models import catalogue
 from engine.news.items import NewsItem
 from engine.planning import checks, estimate, identity, placement
@@ -22,16 +22,16 @@ class Refused(UserError):
     """A study that cannot be run as it is; the message lists every reason, one line per reason."""
 
 
-def plan(study: Study, ledger: Ledger, machine: Machine) -> list[Planned]:
+def plan(study: Study, ledger: Ledger, cluster: Cluster) -> list[Planned]:
     """All trials of the study, the longest first. Raises Refused or NewsError on anything wrong with the study."""
     by_domain = checks.select_items(study)
-    study = replace(study, trials=tuple(resolve_precision(t, machine.device) for t in study.trials))
+    study = replace(study, trials=tuple(resolve_precision(t, cluster.device) for t in study.trials))
     faults = checks.find_faults(study, by_domain)
-    if faults := faults + checks.group((t, device_faults(t, machine.device)) for t in study.trials):
+    if faults := faults + checks.group((t, device_faults(t, cluster.device)) for t in study.trials):
         raise Refused("\n".join(faults))
     checks.check_lengths(study, by_domain)
     speeds = estimate.measured_speeds(ledger)
-    planned = [plan_trial(t, tuple(by_domain[t.domain]), machine, speeds) for t in study.trials]
+    planned = [plan_trial(t, tuple(by_domain[t.domain]), cluster, speeds) for t in study.trials]
     return sorted(read_states(planned, ledger), key=lambda p: -p.estimate.seconds)
 
 
@@ -63,10 +63,11 @@ def read_states(planned: Sequence[Planned], ledger: Ledger) -> list[Planned]:
     return now
 
 
-def plan_trial(trial: Trial, items: tuple[NewsItem, ...], machine: Machine, speeds: Speeds) -> Planned:
+def plan_trial(trial: Trial, items: tuple[NewsItem, ...], cluster: Cluster, speeds: Speeds) -> Planned:
     """One trial with its places and its price. Its state is not read yet."""
     trainee, writer = (catalogue.find(name).architecture for name in (trial.trainee, trial.writer))
-    training = placement.place_training(trainee, trial.training, trial.precision, machine)
+    longest = estimate.longest_element(trial, items)
+    training = placement.place_training(trainee, trial.training, trial.precision, cluster, longest)
     speed, basis = estimate.speed_of(trial.trainee, training, speeds)
     expected = estimate.estimate(
         trainee,
@@ -85,8 +86,8 @@ def plan_trial(trial: Trial, items: tuple[NewsItem, ...], machine: Machine, spee
         state="to do",
         differs=(),
         training=training,
-        serving=placement.place_serving(trainee, trial.precision, machine),
-        writing=placement.place_serving(writer, trial.precision, machine),
+        serving=placement.place_serving(trainee, trial.precision, cluster),
+        writing=placement.place_serving(writer, trial.precision, cluster),
         estimate=expected,
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 
-from engine.cluster import session
+from engine.cluster import reach, session
 from engine.inference import settings
 from engine.models import catalogue, weights
 from engine.monitor import progress
@@ -41,7 +41,12 @@ def run(planned: Sequence[Planned], ledger: Ledger) -> list[Failure]:
         ledger.claim_pool(name, users[0].identity["pool"])
     short = {name: users for name, users in pools.items() if missing_items(name, users, ledger)}
     faults: Faults = {}
-    for generator, orders in by_generator(short, ledger):
+    generators = by_generator(short, ledger)
+    reasons = reach.wait_for_nodes({str(n): generator.serving for n, (generator, _) in enumerate(generators)})
+    for n, (generator, orders) in enumerate(generators):
+        if why := reasons.get(str(n)):
+            faults |= {(order.pool, order.item.id): why for order in orders}
+            continue
         with progress.shown(f"self-play by {slug(generator.name)}", len(orders)):
             faults |= write(generator, orders, ledger, most_engines(generator))
     for name, users in short.items():
@@ -153,6 +158,7 @@ def write(generator: Generator, orders: Sequence[Order], ledger: Ledger, most: i
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
         num_cpus=1,
         num_gpus=serving.tensor_parallel if serving.device == "gpu" else 0,
+        accelerator_type=serving.accelerator or None,
         runtime_env={"env_vars": settings.environment(serving)},
     )
     # A batch is hundreds of orders and may take hours; Ray Data takes half an hour of it for a standstill.

@@ -11,7 +11,7 @@ import pytest
 from conftest import CPU
 
 from engine import UserError
-from engine.cluster.machines import Machine
+from engine.cluster.machines import Cluster, NodeType
 from engine.news.items import load_news
 from engine.planning import plan, shipped
 from engine.planning.identity import identify_pool, identify_trial
@@ -23,7 +23,7 @@ from engine.study import Sampling, Study, Training, Trial, grid, narrow
 
 TRIAL = Trial(trainee="smollm2-135m", domain="events", protocol="paraphrase", precision="float32")
 ITEMS = [i for i in load_news() if i.domain == "events"][:2]
-NODES = Machine(device="gpu", n_cpus=64, n_gpus=32, device_gib=80)
+NODES = Cluster(nodes=(NodeType(device="gpu", n_cpus=64, n_gpus=8, device_gib=80, count=4),))
 ROOT = Path(__file__).parents[2]
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from cli import exit_status, lock_study, plan_study, report_failures, study_parser, terminal, unreadable_trials
-from tables import plan_table
+from tables import plan_table, price_table
 
 from engine import results
 from engine.cluster import session
@@ -47,7 +47,7 @@ def main() -> int:
 
 def show_plan(planned: Sequence[Planned], ledger: Ledger) -> int:
     """What is done, what remains, what it costs, and what cannot be read."""
-    terminal().print(plan_table(planned))
+    terminal().print(plan_table(planned), price_table(planned))
     print(room.describe(planned, ledger.store))
     return report_failures(unreadable_trials(planned))
 

@@ -107,7 +107,7 @@ class TrainingPlacement:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """What a trial will take: tokens, operations, seconds, and what the seconds rest on."""
+    """What a trial will take: tokens, operations, seconds of its fine-tune, and what these rest on."""
 
     train_tokens: float
     train_flops: float

@@ -12,7 +12,6 @@ from engine.models import catalogue
 from engine.news.items import NewsItem
 from engine.planning import checks, estimate, identity, placement
 from engine.planning.estimate import Speeds
-from engine.selfplay import protocols
 from engine.storage.ledger import Ledger
 from engine.storage.records import Planned
 from engine.study import Study, Trial
@@ -68,17 +67,6 @@ def plan_trial(trial: Trial, items: tuple[NewsItem, ...], cluster: Cluster, spee
     trainee, writer = (catalogue.find(name).architecture for name in (trial.trainee, trial.writer))
     longest = estimate.longest_element(trial, items)
     training = placement.place_training(trainee, trial.training, trial.precision, cluster, longest)
-    speed, basis = estimate.speed_of(trial.trainee, training, speeds)
-    expected = estimate.estimate(
-        trainee,
-        writer if protocols.find(trial.protocol).write else None,
-        trial.training,
-        n_elements=trial.budget * len(items),
-        news_chars=estimate.mean_chars(item.text for item in items),
-        in_front=trial.context_mode != "none",
-        speed=speed,
-        basis=basis,
-    )
     return Planned(
         trial=trial,
         items=items,
@@ -88,7 +76,7 @@ def plan_trial(trial: Trial, items: tuple[NewsItem, ...], cluster: Cluster, spee
         training=training,
         serving=placement.place_serving(trainee, trial.precision, cluster),
         writing=placement.place_serving(writer, trial.precision, cluster),
-        estimate=expected,
+        estimate=estimate.estimate(trial, items, training, speeds),
     )
 
 

@@ -1,15 +1,14 @@
-"""How models are placed on clusters: bytes, stages and GPUs with numbers; what was measured speeds up the estimate."""
+"""How models are placed on clusters: bytes, stages and GPUs with numbers."""
 
 from dataclasses import replace
 
 import pytest
 from conftest import CPU
 
-from engine.cluster.machines import GIB, Cluster, NodeType, TrainingPlacement
+from engine.cluster.machines import GIB, Cluster, NodeType
 from engine.models import catalogue
 from engine.models.architecture import Architecture, n_params, n_params_lora
 from engine.models.arithmetic import activation_bytes, cache_bytes, train_bytes
-from engine.planning import estimate
 from engine.planning.placement import can_split, place_serving, place_training
 from engine.study import Training
 
@@ -149,15 +148,3 @@ def test_a_cpu_trains_and_serves_with_all_cores() -> None:
     assert place.memory_gib == pytest.approx(0.5 + activation_bytes(model, 4, 2048, False) / GIB, abs=0.1)
     assert place_serving(model, "float32", CPU).threads == 2
     assert place_training(model, LORA, "bfloat16", CPU).zero_stage == 1  # the optimizer that GPUs have
-
-
-def test_a_measured_speed_counts_for_its_own_model_and_world_size_alone() -> None:
-    speeds = {("a", "gpu", 8): 1e15}
-    place = place_training(arch("72b"), LORA, "bfloat16", cluster(nodes()))
-    assert estimate.speed_of("a", with_workers(place, 8), speeds) == (1e15, "speed of trials done here")
-    for other in (estimate.speed_of("b", with_workers(place, 8), speeds), estimate.speed_of("a", place, speeds)):
-        assert other[1].startswith("nominal")
-
-
-def with_workers(place: TrainingPlacement, n: int) -> TrainingPlacement:
-    return replace(place, n_workers=n)

@@ -24,13 +24,11 @@ def group_by_need(needs: Mapping[str, TrainingPlacement]) -> list[list[str]]:
 
 def list_bundles(need: Need) -> list[dict[str, float]]:
     """What a placement takes, by Ray's names; each bundle has to be on one node."""
-    if need.device == "cpu":
-        return [{"CPU": 1.0}]
     # Ray gives a node one unit of its accelerator's name; a share of it binds a bundle to such a node.
     kind = {f"{ACCELERATOR}{need.accelerator}": 0.001} if need.accelerator else {}
     if isinstance(need, ServingPlacement):
-        return [{"GPU": float(need.tensor_parallel), **kind}]
-    return [{"GPU": 1.0, **kind}] * need.n_workers
+        return [{need.device.upper(): float(need.tensor_parallel), **kind}]
+    return [{need.device.upper(): 1.0, **kind}] * need.n_workers
 
 
 def n_held(bundle: Resources, nodes: Sequence[Resources]) -> int:
@@ -44,13 +42,14 @@ def why_unplaceable(need: Need, nodes: Sequence[Resources]) -> str | None:
     if not need.fits:
         return f"does not fit: {need.reason}"
     bundles = list_bundles(need)
-    if n_held(bundles[0], nodes) >= len(bundles):
-        return None
-    kind = need.device.upper()
-    wanted = f"{n_devices(need)} {f'{need.accelerator} ' if need.accelerator else ''}{kind}s"
-    there = [
-        int(node.get(kind, 0)) for node in nodes if not need.accelerator or f"{ACCELERATOR}{need.accelerator}" in node
-    ]
+    return None if n_held(bundles[0], nodes) >= len(bundles) else describe_lack(need, nodes)
+
+
+def describe_lack(need: Need, nodes: Sequence[Resources]) -> str:
+    """What is needed beside what these nodes have of it."""
+    device, name = need.device.upper(), f"{ACCELERATOR}{need.accelerator}"
+    there = [int(node.get(device, 0)) for node in nodes if not need.accelerator or name in node]
+    wanted = " ".join(filter(None, [str(n_devices(need)), need.accelerator, f"{device}s"]))
     if isinstance(need, ServingPlacement):
         return f"needs {wanted} of one node, the largest node has {max(there, default=0)}"
     return f"needs {wanted}, the cluster has {sum(there)}"
@@ -58,7 +57,7 @@ def why_unplaceable(need: Need, nodes: Sequence[Resources]) -> str | None:
 
 def n_devices(need: Need) -> int:
     """How many CPUs or GPUs it takes."""
-    return len(list_bundles(need)) * int(next(iter(list_bundles(need)[0].values())))
+    return need.tensor_parallel if isinstance(need, ServingPlacement) else need.n_workers
 
 
 def n_together(n_trials: int, need: TrainingPlacement, free: Resources, largest: Resources) -> int:

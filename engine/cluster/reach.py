@@ -5,6 +5,7 @@ A cluster that grows has no nodes until they are asked for. Ray would wait for e
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from engine import UserError
 from engine.cluster import nodes, policy, session
@@ -14,6 +15,7 @@ from engine.cluster.policy import Need
 WAIT_S = 20 * 60.0  # that nodes may take to come up
 POLL_S = 5.0
 ONE_GPU = [{"GPU": 1.0}]
+K = TypeVar("K")
 
 
 def describe_cluster(device: Device | None, max_gpus: int, may_grow: bool) -> Cluster:
@@ -41,10 +43,13 @@ def describe_gpus(max_gpus: int, may_grow: bool) -> tuple[NodeType, ...]:
         groups = nodes.group_gpu_nodes(session.live_nodes())
     if not groups:
         raise UserError(f"no node with a GPU came up in {WAIT_S / 60:.0f} min; see what the cluster's autoscaler says")
-    return nodes.gpu_types(groups, {kind: session.measure_gpus(alike[0]) for kind, alike in groups.items()})
+    measured = {kind: session.measure_gpus(alike[0]) for kind, alike in groups.items()}
+    for _, name in (kind for kind in groups if not measured[kind] and kind[1] not in nodes.KNOWN_GIB):
+        print(f"Nothing tells the memory of {name or 'nameless'} GPUs: planned for {ASSUMED.device_gib:g} GiB each.")
+    return nodes.gpu_types(groups, measured)
 
 
-def wait_for_nodes(needs: Mapping[str, Need], seconds: float = WAIT_S) -> dict[str, str]:
+def wait_for_nodes(needs: Mapping[K, Need], seconds: float = WAIT_S) -> dict[K, str]:
     """Why what is needed cannot run, by its key; nothing of what can. To be called before anything is spent.
 
     Nodes that are not there yet, though the cluster may grow to have them, are asked for and waited for.
@@ -64,8 +69,10 @@ def require(need: Need, what: str) -> None:
         raise UserError(f"{what} {reasons[what]}")
 
 
-def find_missing(needs: Mapping[str, Need]) -> dict[str, str]:
+def find_missing(needs: Mapping[K, Need]) -> dict[K, str]:
     """Why the nodes that are up cannot run what is needed, by its key; nothing of what they can."""
+    if not needs:
+        return {}
     up = [node["Resources"] for node in session.live_nodes()]
     reasons = {need: policy.why_unplaceable(need, up) for need in set(needs.values())}
     return {key: why for key, need in needs.items() if (why := reasons[need])}

@@ -45,6 +45,8 @@ A100 = {"CPU": 64.0, "GPU": 2.0, "accelerator_type:A100": 1.0}
         (replace(ON_GPUS, accelerator="A100"), [A100, A100], None),
         (ON_CPU, [{"CPU": 2.0}], None),
         (ON_CPU, [{"GPU": 2.0}], "needs 1 CPUs, the cluster has 0"),
+        (replace(ON_CPU, n_workers=64), [{"CPU": 2.0}], "needs 64 CPUs, the cluster has 2"),
+        (replace(SERVED, device="cpu", tensor_parallel=1), [{"CPU": 2.0}], None),
         (replace(ON_CPU, fits=False, reason="needs 90 GiB of 24"), [{"CPU": 2.0}], "does not fit: needs 90 GiB of 24"),
     ],
 )

@@ -64,6 +64,12 @@ def test_nodes_are_grouped_by_their_gpus_and_measured_once_for_each_kind(patch: 
     assert [(g.accelerator, g.per_node, g.total) for g in cluster.gpus] == [("H100", 8, 16), ("A100", 4, 4)]
 
 
+def test_gpus_of_unknown_memory_are_named(patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    MadeUp([node(8), node(8, "H100")]).install(patch)
+    assert [n.device_gib for n in reach.describe_cluster(None, 0, may_grow=True).nodes] == [80.0, 79.6]
+    assert capsys.readouterr().out == "Nothing tells the memory of nameless GPUs: planned for 80 GiB each.\n"
+
+
 def test_gpus_of_one_name_count_as_the_smallest(patch: pytest.MonkeyPatch) -> None:
     made = MadeUp([node(8, "A100"), node(1, "A100")]).install(patch)
     made.measured |= {"8-A100": [80.0] * 8, "1-A100": [40.0]}

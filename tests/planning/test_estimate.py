@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import GPU_NODES
 
-from engine.cluster.machines import Cluster, NodeType, TrainingPlacement
+from engine.cluster.machines import TrainingPlacement
 from engine.news.items import NewsItem, load_news
 from engine.planning import estimate, plan, prices
 from engine.planning.placement import place_training
@@ -14,14 +15,13 @@ from engine.storage.records import Planned
 from engine.storage.store import Store
 from engine.study import Study, Training, Trial, grid
 
-NODES = Cluster(nodes=(NodeType(device="gpu", n_cpus=64, n_gpus=8, device_gib=80),))
 ITEMS = tuple(i for i in load_news() if i.domain == "events")
 TRIAL = Trial(trainee="qwen2.5-7b", domain="events", protocol="paraphrase", budget=64, precision="bfloat16")
 
 
 def place(trial: Trial, items: tuple[NewsItem, ...] = ITEMS) -> TrainingPlacement:
     arch = estimate.size_of(trial, items).arch
-    return place_training(arch, trial.training, "bfloat16", NODES, estimate.longest_element(trial, items))
+    return place_training(arch, trial.training, "bfloat16", GPU_NODES, estimate.longest_element(trial, items))
 
 
 def seconds_per_step(trial: Trial, **changed: object) -> float:
@@ -77,7 +77,7 @@ def planned(tmp_path: Path) -> list[Planned]:
         budgets=[16, 64],
         forms=("choice",),
     )
-    return plan.plan(Study(name="s", trials=trials), Ledger(Store(str(tmp_path / "runs"))), NODES)
+    return plan.plan(Study(name="s", trials=trials), Ledger(Store(str(tmp_path / "runs"))), GPU_NODES)
 
 
 def hours(planned: list[Planned]) -> dict[str, float]:

@@ -56,8 +56,8 @@ def wait_for_nodes(needs: Mapping[K, Need], seconds: float = WAIT_S) -> dict[K, 
     """
     ends = time.monotonic() + seconds
     while later := [needs[key] for key in find_missing(needs) if may_come(needs[key])]:
-        largest = max(later, key=policy.n_devices)
-        if not wait_until_held(policy.list_bundles(largest), ends - time.monotonic()):
+        smallest = min(later, key=policy.n_devices)  # first, so that it does not wait for what may not come in time
+        if not wait_until_held(policy.list_bundles(smallest), ends - time.monotonic()):
             break
     waited = f"; no other came up in {seconds / 60:.0f} min"
     return {key: why + waited * may_come(needs[key]) for key, why in find_missing(needs).items()}

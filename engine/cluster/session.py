@@ -24,8 +24,8 @@ def running(max_gpus: int = 0) -> Iterator[None]:
     A cluster is used as it is, with its own authentication; its autoscaler may grow it to `max_gpus`. Raises UserError
     if none answers at the address.
     """
-    growth["GPU"] = float(max_gpus)
     address = cluster_address()
+    growth["GPU"] = float(max_gpus) if address else 0.0
     if address:
         check_reachable(address)
         with started(environment(), {}):

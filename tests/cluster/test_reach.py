@@ -1,6 +1,7 @@
 """What a cluster has is planned for; what it may grow to is asked for and waited for. Ray's nodes are made up here."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -117,6 +118,13 @@ def test_what_the_cluster_may_grow_to_is_asked_for_and_waited_for(
     assert reach.wait_for_nodes({"a": ON_GPUS}) == {}
     assert made.asked == [[{"GPU": 4.0}], []]
     assert "Waiting for nodes with 1 × 4 GPUs on one node, at most 20 min" in capsys.readouterr().out
+
+
+def test_what_takes_less_does_not_wait_for_what_takes_more(patch: pytest.MonkeyPatch) -> None:
+    made = MadeUp([node()], [node(2)], max_gpus=8).install(patch)
+    small = replace(ON_GPUS, tensor_parallel=2)
+    assert list(reach.wait_for_nodes({"large": ON_GPUS, "small": small})) == ["large"]
+    assert made.asked == [[{"GPU": 2.0}], [], [{"GPU": 4.0}], []]
 
 
 def test_waiting_has_an_end(patch: pytest.MonkeyPatch) -> None:

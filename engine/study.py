@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from engine import UserError
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16"]  # auto: float32 on a CPU, bfloat16 on a GPU
 Method = Literal["lora", "full"]
 Schedule = Literal["cosine", "constant"]
 # What stands in front of a replay element in training: nothing; the news, without loss on it; the news, with loss.
@@ -76,7 +76,7 @@ class Trial:
     unless `pool_seed` is given: repetitions with different seeds learn from different pools, so that their spread
     contains the variance of generation. `forms`: in which forms the model is asked; the letters take most of an
     evaluation's time, and models below about a billion parameters answer them at random. `label`: names the settings
-    in the key in place of their list.
+    in the key in place of their list. A plan resolves the precision "auto": a planned trial has one of the others.
     """
 
     trainee: str
@@ -87,7 +87,7 @@ class Trial:
     budget: int = 8
     seed: int = 0
     pool_seed: int | None = None
-    precision: Precision = "float32"
+    precision: Precision = "auto"
     forms: tuple[str, ...] = ALL_FORMS
     sampling: Sampling = field(default_factory=Sampling)
     training: Training = field(default_factory=Training)

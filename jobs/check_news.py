@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
-from cli import check_out, exit_status
+from cli import check_out, exit_status, find_cluster
 
 from analysis.study import news_quality
 from engine import UserError
 from engine.authoring import untrained, wording
-from engine.cluster import machines, session
+from engine.cluster import session
 from engine.models import catalogue
 from engine.models.architecture import n_params
 from engine.news.items import NewsItem, load_news
@@ -68,10 +68,10 @@ def main() -> int:
 
 def ask_models(args: argparse.Namespace, items: Sequence[NewsItem]) -> pl.DataFrame:
     """Gives the rows of all models, with the columns that `news_quality` reads."""
-    store, machine = Store(args.storage), machines.this_machine(args.device)
+    store, cluster = Store(args.storage), find_cluster(args.device)
     with session.running():
         tables = [
-            untrained.measure(name, items, args.forms, args.precision, store, machine).with_columns(
+            untrained.measure(name, items, args.forms, args.precision, store, cluster).with_columns(
                 model=pl.lit(name), params=pl.lit(n_params(catalogue.find(name).architecture))
             )
             for name in args.models

@@ -13,7 +13,8 @@ from pathlib import Path
 from rich.console import Console
 
 from engine import UserError
-from engine.cluster import machines
+from engine.cluster import machines, reach, session
+from engine.cluster.machines import Cluster, Device
 from engine.planning import plan, room, shipped
 from engine.storage.ledger import Ledger
 from engine.storage.records import Failure, Planned
@@ -34,12 +35,26 @@ def study_parser(doc: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--budgets", nargs="+", type=int, metavar="N", help="only these budgets (elements per item)")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="only these seeds")
     parser.add_argument(
-        "--device", choices=["cpu", "gpu"], help="default: gpu if this machine has one; say it on a cluster"
+        "--device", choices=["cpu", "gpu"], help="default: gpu if this machine, or the cluster, has one"
+    )
+    parser.add_argument(
+        "--max-gpus", type=int, default=0, metavar="N", help="GPUs to which the cluster's autoscaler may grow it"
     )
     return parser
 
 
-def plan_study(args: argparse.Namespace) -> tuple[list[Planned], Ledger]:
+def find_cluster(device: Device | None, max_gpus: int = 0, may_grow: bool = True) -> Cluster:
+    """What the cluster has that RAY_ADDRESS or a submitted job names; else what this machine has. Raises UserError.
+
+    `may_grow`: whether a cluster without any GPU yet may be asked for its first.
+    """
+    if session.cluster_address() is None:
+        return machines.this_machine(device)
+    with session.running(max_gpus):
+        return reach.describe_cluster(device, max_gpus, may_grow)
+
+
+def plan_study(args: argparse.Namespace, may_grow: bool = True) -> tuple[list[Planned], Ledger]:
     """The plan of the study that the arguments name, and its ledger. Raises UserError."""
     study = shipped.load(args.study)
     study = replace(study, news=args.news or study.news)
@@ -47,14 +62,15 @@ def plan_study(args: argparse.Namespace) -> tuple[list[Planned], Ledger]:
         study, trainee=args.models, domain=args.domains, protocol=args.protocols, budget=args.budgets, seed=args.seeds
     )
     ledger = Ledger(Store(f"{args.storage.rstrip('/')}/{study.name}"))
-    return plan.plan(study, ledger, machines.this_machine(args.device)), ledger
+    return plan.plan(study, ledger, find_cluster(args.device, args.max_gpus, may_grow)), ledger
 
 
-def plan_phase(doc: str | None) -> tuple[list[Planned], Ledger]:
-    """For a job that is one phase: what its command line plans, unless some of it is stale."""
-    planned, ledger = plan_study(study_parser(doc).parse_args())
+def plan_phase(doc: str | None) -> tuple[list[Planned], Ledger, int]:
+    """For a job that is one phase: what its command line plans, unless some of it is stale; and `--max-gpus`."""
+    args = study_parser(doc).parse_args()
+    planned, ledger = plan_study(args)
     plan.refuse_stale(planned, ledger)
-    return planned, ledger
+    return planned, ledger, args.max_gpus
 
 
 @contextmanager

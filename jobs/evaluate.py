@@ -13,11 +13,11 @@ from engine.cluster import session
 
 
 def main() -> int:
-    planned, ledger = plan_phase(__doc__)
+    planned, ledger, max_gpus = plan_phase(__doc__)
     from engine import pipeline, results
 
     with lock_study(planned, ledger) as (sound, unreadable):
-        with session.running():
+        with session.running(max_gpus):
             pipeline.prepare(sound, ledger)
             failures = pipeline.evaluate(sound, ledger)
         failures += results.collect(ledger)

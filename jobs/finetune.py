@@ -13,10 +13,10 @@ from engine.cluster import session
 
 
 def main() -> int:
-    planned, ledger = plan_phase(__doc__)
+    planned, ledger, max_gpus = plan_phase(__doc__)
     from engine import pipeline
 
-    with lock_study(planned, ledger) as (sound, unreadable), session.running():
+    with lock_study(planned, ledger) as (sound, unreadable), session.running(max_gpus):
         pipeline.prepare(sound, ledger)
         failures = pipeline.fine_tune(sound, ledger)
     return report_failures(unreadable + failures)

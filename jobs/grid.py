@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from cli import exit_status, lock_study, plan_study, report_failures, study_parser, terminal, unreadable_trials
-from tables import plan_table
+from tables import plan_table, price_table
 
 from engine import results
 from engine.cluster import session
@@ -31,7 +31,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
-    planned, ledger = plan_study(args)
+    planned, ledger = plan_study(args, may_grow=not args.plan)
     if args.plan:
         return show_plan(planned, ledger)
     plan.refuse_stale(planned, ledger)
@@ -41,24 +41,24 @@ def main() -> int:
         return 0
     with lock_study(planned, ledger, args.max_trials) as (sound, unreadable):
         todo = [p for p in sound if p.state != "done"][: args.max_trials]
-        failures = run(todo, ledger) if todo else collect(sound, ledger)
+        failures = run(todo, ledger, args.max_gpus) if todo else collect(sound, ledger)
     return report_failures(unreadable + failures)
 
 
 def show_plan(planned: Sequence[Planned], ledger: Ledger) -> int:
     """What is done, what remains, what it costs, and what cannot be read."""
-    terminal().print(plan_table(planned))
+    terminal().print(plan_table(planned), price_table(planned))
     print(room.describe(planned, ledger.store))
     return report_failures(unreadable_trials(planned))
 
 
-def run(todo: Sequence[Planned], ledger: Ledger) -> list[Failure]:
+def run(todo: Sequence[Planned], ledger: Ledger, max_gpus: int) -> list[Failure]:
     """Does what is to do; gives the trials that failed or cannot be read."""
     from engine import pipeline  # imports Ray, which a plan does without
 
     began = time.monotonic()
     print(f"{len(todo)} trials to do, into {ledger.store.root}/", flush=True)
-    with session.running():
+    with session.running(max_gpus):
         failures = pipeline.run(todo, ledger)
     show_results(ledger)
     minutes, n_failed = (time.monotonic() - began) / 60, len({f.key for f in failures} & {p.trial.key for p in todo})

@@ -15,10 +15,10 @@ from engine.selfplay import pool, protocols
 
 
 def main() -> int:
-    planned, ledger = plan_phase(__doc__)
+    planned, ledger, max_gpus = plan_phase(__doc__)
     from engine import pipeline
 
-    with lock_study(planned, ledger) as (sound, unreadable), session.running():
+    with lock_study(planned, ledger) as (sound, unreadable), session.running(max_gpus):
         pipeline.prepare(sound, ledger)
         failures = pipeline.self_play(sound, ledger)
     pools = {p.trial.pool: protocols.find(p.trial.protocol) for p in sound}

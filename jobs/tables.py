@@ -8,6 +8,7 @@ from rich.table import Table
 
 from engine.models import catalogue
 from engine.models.architecture import n_params
+from engine.planning import prices
 from engine.storage.records import Planned
 
 
@@ -16,7 +17,7 @@ def plan_table(planned: Sequence[Planned]) -> Table:
     table = Table(title="Plan", caption=caption(planned), caption_justify="left")
     for name in ("trainee", "params", "done", "to do", "stale", "train FLOPs", "self-play FLOPs"):
         table.add_column(name, justify="left" if name == "trainee" else "right")
-    for name in ("runs on", "GiB per device", "expected"):
+    for name in ("runs on", "GiB per device", "fine-tune"):
         table.add_column(name)
     for trainee in sorted({p.trial.trainee for p in planned}, key=size):
         table.add_row(*plan_row(trainee, [p for p in planned if p.trial.trainee == trainee]))
@@ -31,8 +32,8 @@ def size(trainee: str) -> int:
 def plan_row(trainee: str, planned: Sequence[Planned]) -> list[str]:
     """One size's row."""
     todo = [p for p in planned if p.state not in ("done", "stale", "damaged")]
-    where = planned[0].training
-    fits = where.fits and planned[0].serving.fits
+    where = max((p.training for p in planned), key=lambda place: (not place.fits, place.n_workers, place.memory_gib))
+    unfit = [place.reason for p in planned for place in (p.training, p.serving, p.writing) if not place.fits]
     untrained = [p for p in todo if p.state != "trained"]
     return [
         trainee,
@@ -41,8 +42,8 @@ def plan_row(trainee: str, planned: Sequence[Planned]) -> list[str]:
         str(len(todo)),
         str(sum(p.state == "stale" for p in planned)),
         f"{sum(p.estimate.train_flops for p in untrained):.2g}",
-        f"{sum(p.estimate.selfplay_flops for p in untrained):.2g}",
-        f"{where.reason}{'' if fits else ' DOES NOT FIT'}",
+        f"{sum(map(prices.flops_of, prices.most_per_pool(untrained).values())):.2g}",
+        f"DOES NOT FIT: {unfit[0]}" if unfit else where.reason,
         f"{where.memory_gib:.1f}",
         duration(sum(p.estimate.seconds for p in untrained)),
     ]
@@ -53,8 +54,21 @@ def caption(planned: Sequence[Planned]) -> str:
     lines = [f"{p.state} {p.trial.key}: {escape(d)}" for p in planned for d in p.differs]
     lines += [f"failed before, will be tried again: {p.trial.key}" for p in planned if p.state == "failed"]
     lines += [f"based on: {basis}" for basis in sorted({p.estimate.basis for p in planned})]
-    lines.append("expected: device time of the trials one after the other, evaluation not included")
+    lines.append("fine-tune: of all trials one after the other, starts included; self-play FLOPs: each pool once")
     return "\n".join(lines)
+
+
+def price_table(planned: Sequence[Planned]) -> Table:
+    """One row per phase: the hours that remain, and what they are made of."""
+    on_gpus = planned[0].training.device == "gpu"
+    table = Table(title="Expected GPU-hours" if on_gpus else "Expected hours on this machine", title_justify="left")
+    for name in ("phase", "hours", "of which"):
+        table.add_column(name, justify="right" if name == "hours" else "left")
+    costs = prices.price_phases(planned)
+    for cost in costs:
+        table.add_row(cost.phase, f"{cost.hours:,.1f}", cost.basis)
+    table.add_row("all", f"{sum(cost.hours for cost in costs):,.1f}", "")
+    return table
 
 
 def yield_table(yields: Mapping[str, Mapping[str, Any]]) -> Table:

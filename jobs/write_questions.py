@@ -10,11 +10,11 @@ import json
 import sys
 from pathlib import Path
 
-from cli import check_out, exit_status
+from cli import check_out, exit_status, find_cluster
 
 from engine import UserError
 from engine.authoring import drafting
-from engine.cluster import machines, session
+from engine.cluster import session
 from engine.models import catalogue
 from engine.news.format import read_records
 
@@ -45,9 +45,9 @@ def main() -> int:
     if not texts:
         print(f"Nothing to do: all {len(records)} items of {args.news} have questions.")
         return 0
-    machine = machines.this_machine(args.device)
+    cluster = find_cluster(args.device)
     with session.running():
-        drafts, dropped = drafting.write(args.model, texts, args.questions, args.precision, machine)
+        drafts, dropped = drafting.write(args.model, texts, args.questions, args.precision, cluster)
     complete = [r | {"questions": r.get("questions") or drafts[r["id"]]} for r in records]
     Path(args.out).write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in complete), encoding="utf-8")
     print(f"Wrote drafts for {len(texts)} items to {args.out}; dropped: {dict(dropped) or 'nothing'}")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.cluster.machines import Machine, ServingPlacement
+from engine.cluster.machines import Cluster, NodeType, ServingPlacement
 
-CPU = Machine(device="cpu", n_cpus=2, n_gpus=0, device_gib=24)
+CPU = Cluster(nodes=(NodeType(device="cpu", n_cpus=2, n_gpus=0, device_gib=24),))
+GPU_NODES = Cluster(nodes=(NodeType(device="gpu", n_cpus=64, n_gpus=8, device_gib=80, count=4),))
 SERVING = ServingPlacement(device="cpu", threads=2, tensor_parallel=1, fits=True)
 
 ITEMS = [

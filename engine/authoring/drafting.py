@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from engine.cluster.machines import Machine
+from engine.cluster import reach
+from engine.cluster.machines import Cluster
 from engine.inference.worker import run_on_worker
 from engine.models import catalogue, weights
 from engine.monitor import progress
@@ -71,12 +72,13 @@ def drop_near_duplicates(questions: Sequence[QuestionRecord]) -> list[QuestionRe
     return different
 
 
-def write(model: str, texts: Mapping[str, str], n: int, precision: Precision, machine: Machine) -> Drafts:
+def write(model: str, texts: Mapping[str, str], n: int, precision: Precision, cluster: Cluster) -> Drafts:
     """Writes up to n drafts per text (texts and drafts by item id), and counts dropped questions per reason.
 
     Ray has to be running.
     """
-    serving = placement.place_serving(catalogue.find(model).architecture, precision, machine)
+    serving = placement.place_serving(catalogue.find(model).architecture, precision, cluster)
+    reach.require(serving, f"vLLM with {model}")
     weights.pull(catalogue.find(model))
     with progress.shown(f"drafting with {model}", len(texts)):
         drafts: Drafts = run_on_worker(draft_all, serving, model, texts, n, serving, precision)

@@ -13,7 +13,8 @@ from typing import Any
 
 import polars as pl
 
-from engine.cluster.machines import Machine, ServingPlacement
+from engine.cluster import reach
+from engine.cluster.machines import Cluster, ServingPlacement
 from engine.evaluation import marks, questions
 from engine.evaluation.questions import CHOICE, FORMS, Asked
 from engine.inference import chat, settings
@@ -52,7 +53,7 @@ class Unit:
 
 
 def measure(
-    model: str, items: Sequence[NewsItem], forms: Sequence[str], precision: Precision, store: Store, machine: Machine
+    model: str, items: Sequence[NewsItem], forms: Sequence[str], precision: Precision, store: Store, cluster: Cluster
 ) -> pl.DataFrame:
     """Gives the model's rows of the question table, for the conditions closed_book, icl and options_alone.
 
@@ -60,7 +61,8 @@ def measure(
     """
     units = [Unit(model=model, item=item, form=form, precision=precision) for form in forms for item in items]
     if missing := [unit for unit in units if not store.exists(unit.path)]:
-        serving = placement.place_serving(catalogue.find(model).architecture, precision, machine)
+        serving = placement.place_serving(catalogue.find(model).architecture, precision, cluster)
+        reach.require(serving, f"vLLM with {model}")
         weights.pull(catalogue.find(model))
         with progress.shown(f"asking {slug(model)}", len(missing)):
             run_on_worker(answer_units, serving, missing, serving, store, retries=RETRIES)

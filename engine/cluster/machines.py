@@ -1,4 +1,4 @@
-"""What machines and placements are, as plain data; and what this machine has.
+"""What nodes, clusters and placements are, as plain data; and what this machine has.
 
 `engine.planning.placement` decides a placement: one for serving (vLLM), one for training (DeepSpeed). It is never part
 of a trial's identity.
@@ -13,32 +13,85 @@ from typing import Literal
 
 GIB = 2**30
 Device = Literal["cpu", "gpu"]
-KV_CACHE_GIB: dict[Device, int] = {"cpu": 2, "gpu": 4}  # of an engine that serves
+KV_CACHE_GIB: dict[Device, int] = {"cpu": 2, "gpu": 4}  # of an engine that serves, at least
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Machine:
-    """What a job may use: `n_cpus` and `n_gpus` in all, memory of one device in GiB."""
+class NodeType:
+    """Nodes that are alike: what one of them has, and how many there are.
+
+    `n_gpus`: of one node. `device_gib`: memory of one GPU, or of the node if its device is the CPU. `accelerator`: the
+    name by which Ray knows the GPUs, such as `H100`; empty if it knows none.
+    """
 
     device: Device
     n_cpus: int
     n_gpus: int
     device_gib: float
+    count: int = 1
+    accelerator: str = ""
+
+
+ASSUMED = NodeType(device="gpu", n_cpus=64, n_gpus=8, device_gib=80.0)  # where nothing is known of the GPUs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gpus:
+    """All GPUs of one kind: memory of one in GiB, how many one node has at most, how many the cluster may have."""
+
+    accelerator: str
+    gib: float
+    per_node: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cluster:
+    """What a study is planned for: nodes of one device, and how many GPUs their autoscaler may grow them to."""
+
+    nodes: tuple[NodeType, ...]
+    max_gpus: int = 0
+
+    @property
+    def device(self) -> Device:
+        """Where everything runs."""
+        return self.nodes[0].device
+
+    @property
+    def gpus(self) -> list[Gpus]:
+        """The GPUs by kind. GPUs of one name count as having the memory of the smallest."""
+        kinds: dict[str, list[NodeType]] = {}
+        for node in self.nodes:
+            kinds.setdefault(node.accelerator, []).append(node)
+        return [
+            Gpus(
+                accelerator=name,
+                gib=min(node.device_gib for node in alike),
+                per_node=max(node.n_gpus for node in alike),
+                total=max(self.max_gpus, sum(node.count * node.n_gpus for node in alike)),
+            )
+            for name, alike in kinds.items()
+        ]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServingPlacement:
-    """How vLLM runs a model: OpenMP threads on a CPU, GPUs that share its layers on GPUs."""
+    """How vLLM runs a model: OpenMP threads on a CPU, GPUs of one node that share its layers on GPUs, and why so.
+
+    `accelerator`: the only kind of GPU that it may run on; empty if it may run on any.
+    """
 
     device: Device
     threads: int
     tensor_parallel: int
     fits: bool
+    accelerator: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingPlacement:
-    """How DeepSpeed trains a model, and why so. `memory_gib`: of one device."""
+    """How DeepSpeed trains a model, and why so. `memory_gib`: of one device; `accelerator`: as in serving."""
 
     device: Device
     threads: int
@@ -49,11 +102,12 @@ class TrainingPlacement:
     memory_gib: float
     fits: bool
     reason: str
+    accelerator: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """What a trial will take: tokens, operations, seconds, and what the seconds rest on."""
+    """What a trial will take: tokens, operations, seconds of its fine-tune, and what these rest on."""
 
     train_tokens: float
     train_flops: float
@@ -62,13 +116,18 @@ class Estimate:
     basis: str
 
 
-def this_machine(device: Device | None) -> Machine:
+def this_machine(device: Device | None) -> Cluster:
     """What this machine has. Asked for a GPU where there is none, it plans for a node of 8 GPUs with 80 GiB each."""
     gpus = gpu_memories()
     if device == "cpu" or (device is None and not gpus):
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-        return Machine(device="cpu", n_cpus=len(os.sched_getaffinity(0)), n_gpus=0, device_gib=memory)
-    return Machine(device="gpu", n_cpus=os.cpu_count() or 1, n_gpus=len(gpus) or 8, device_gib=min(gpus, default=80.0))
+        return Cluster(
+            nodes=(NodeType(device="cpu", n_cpus=len(os.sched_getaffinity(0)), n_gpus=0, device_gib=memory),)
+        )
+    if not gpus:
+        return Cluster(nodes=(ASSUMED,))
+    node = NodeType(device="gpu", n_cpus=os.cpu_count() or 1, n_gpus=len(gpus), device_gib=min(gpus))
+    return Cluster(nodes=(node,))
 
 
 def gpu_memories() -> list[float]:

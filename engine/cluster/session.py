@@ -4,23 +4,28 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from engine import RAY_DEFAULTS, UserError
 from engine.cluster import loopback
+from engine.cluster.machines import gpu_memories
+from engine.cluster.nodes import Node
 
 CONNECT_S = 20.0  # that a cluster may take to answer
+growth = {"GPU": 0.0}  # what the autoscaler of the cluster may grow it to: Ray itself does not know
 
 
 @contextmanager
-def running() -> Iterator[None]:
+def running(max_gpus: int = 0) -> Iterator[None]:
     """Connects to the cluster that RAY_ADDRESS or a submitted job names, else starts one that nobody else can reach.
 
-    A cluster is used as it is, with its own authentication. Raises UserError if none answers at the address.
+    A cluster is used as it is, with its own authentication; its autoscaler may grow it to `max_gpus`. Raises UserError
+    if none answers at the address.
     """
-    address = os.environ.get("RAY_ADDRESS")
+    address = cluster_address()
+    growth["GPU"] = float(max_gpus) if address else 0.0
     if address:
         check_reachable(address)
         with started(environment(), {}):
@@ -28,6 +33,11 @@ def running() -> Iterator[None]:
     else:
         with loopback.closed() as folder, started(environment() | loopback.GLOO, own_ray(str(folder))):
             yield
+
+
+def cluster_address() -> str | None:
+    """Where the cluster is that the job is to use; None if it starts its own."""
+    return os.environ.get("RAY_ADDRESS")
 
 
 def own_ray(folder: str) -> dict[str, Any]:
@@ -94,10 +104,34 @@ def free_resources() -> dict[str, float]:
 def largest_resources() -> dict[str, float]:
     """The cluster's resources now, or as far as its autoscaler may grow it."""
     import ray
-    from ray._private.state import state
 
-    now, most = ray.cluster_resources(), state.get_max_resources_from_cluster_config() or {}
-    return {kind: max(now.get(kind, 0.0), float(most.get(kind, 0.0))) for kind in now.keys() | most.keys()}
+    now = dict(ray.cluster_resources())
+    return now | {kind: max(now.get(kind, 0.0), most) for kind, most in growth.items()}
+
+
+def live_nodes() -> list[Node]:
+    """The nodes that are up."""
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def ask_for_nodes(bundles: Sequence[Mapping[str, float]]) -> None:
+    """Has the autoscaler, if there is one, make room for these bundles and keep it, until it is asked for others."""
+    from ray.autoscaler.sdk import request_resources
+
+    request_resources(bundles=[dict(bundle) for bundle in bundles])
+
+
+def measure_gpus(node: Node) -> list[float]:
+    """Memory of each GPU of a node in GiB; none if it has no nvidia-smi."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    task: Any = ray.remote(gpu_memories)
+    memories: list[float] = ray.get(task.options(num_cpus=0, scheduling_strategy=there).remote())
+    return memories
 
 
 def log_folder() -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import ray
 
+from engine.cluster import reach
 from engine.inference.worker import run_on_worker
 from engine.monitor import errors, progress
 from engine.storage.ledger import Ledger, name_untrained
@@ -19,11 +20,14 @@ RETRIES = 2  # of a worker that dies; what it had scored is kept
 def run(planned: Sequence[Planned], ledger: Ledger) -> list[Failure]:
     """Scores those of these trials that are trained and not scored, and their base models; gives those that failed."""
     todo = [p for p in planned if ledger.is_trained(p.trial.key) and not ledger.is_done(p.trial.key)]
+    reasons = reach.wait_for_nodes({p.trial.key: p.serving for p in todo})
+    failures = [Failure(key=key, phase="evaluate", reason=why) for key, why in reasons.items()]
+    todo = [p for p in todo if p.trial.key not in reasons]
     if not todo:
-        return []
+        return failures
     bases = {name_untrained(p.identity) for p in todo if not ledger.has_untrained(p.identity)}
     with progress.shown("evaluate", len(todo) + len(bases)):
-        return [failure for group in by_engine(todo) for failure in score_group(group, ledger)]
+        return failures + [failure for group in by_engine(todo) for failure in score_group(group, ledger)]
 
 
 def by_engine(planned: Sequence[Planned]) -> list[list[Planned]]:

@@ -12,6 +12,7 @@ def run_on_worker(function: Callable[..., Any], serving: ServingPlacement, *args
     import ray
 
     takes: dict[str, Any] = {"num_gpus": serving.tensor_parallel} if serving.device == "gpu" else {"num_cpus": 1}
+    takes |= {"accelerator_type": serving.accelerator} if serving.accelerator else {}
     # A process that ran an engine never gives all of its memory back: none is used twice.
     task: Any = ray.remote(max_calls=1)(function).options(
         max_retries=retries, runtime_env={"env_vars": environment(serving)}, **takes

@@ -9,7 +9,9 @@ FLOPs; a backward pass takes 2 for the activations and 2 for the trained paramet
 from engine.models.architecture import Architecture, n_params, n_params_lora, n_params_non_embedding
 from engine.study import Precision, Training
 
-BYTES: dict[Precision, int] = {"float32": 4, "bfloat16": 2}
+BYTES: dict[Precision, int] = {"float32": 4, "bfloat16": 2}  # of a planned trial, where none is "auto"
+# DeepSpeed's `reduce_bucket_size` and `stage3_max_live_parameters`, where nothing else is said.
+BUCKET_VALUES, GATHERED_VALUES = 500_000_000, 1_000_000_000
 
 
 def matrix_params(arch: Architecture) -> int:
@@ -45,11 +47,32 @@ def train_bytes(
 
     Each trained parameter has a gradient, two moments in float32 and, in bfloat16, a master copy in float32.
     """
-    width, weights = BYTES[precision], n_params(arch) * BYTES[precision]
-    n_trained = n_params(arch) if training.method == "full" else n_params_lora(arch, training.lora_rank)
-    optimizer = n_trained * (8 if precision == "float32" else 12) / (n if stage >= 1 else 1)
-    gradients = n_trained * width / (n if stage >= 2 else 1)
+    width, weights, trained = BYTES[precision], n_params(arch) * BYTES[precision], n_trained(arch, training)
+    optimizer = trained * (8 if precision == "float32" else 12) / (n if stage >= 1 else 1)
+    gradients = trained * width / (n if stage >= 2 else 1)
     return weights / (n if stage == 3 else 1) + optimizer + gradients + activation_bytes(arch, width, tokens, recompute)
+
+
+def buffer_bytes(precision: Precision, stage: int) -> float:
+    """Bytes of what DeepSpeed exchanges at once: a bucket of gradients, and in stage 3 gathered parameters."""
+    values = (BUCKET_VALUES if stage >= 1 else 0) + (GATHERED_VALUES if stage == 3 else 0)
+    return float(values * BYTES[precision])
+
+
+def gradient_copy_bytes(arch: Architecture, training: Training, precision: Precision, stage: int, n: int) -> float:
+    """Bytes of the gradients in float32 that an update in bfloat16 takes, after all activations are gone."""
+    return 0.0 if precision == "float32" else 4.0 * n_trained(arch, training) / (n if stage >= 1 else 1)
+
+
+def cache_bytes(arch: Architecture, precision: Precision, n: int, tokens: int) -> float:
+    """Bytes per GPU of the keys and values of `tokens`, served on n GPUs; each has one head of keys at least."""
+    heads = max(1.0, arch.n_kv_heads / n)
+    return 2.0 * arch.n_layers * heads * arch.head_dim * BYTES[precision] * tokens
+
+
+def n_trained(arch: Architecture, training: Training) -> int:
+    """Trained parameters."""
+    return n_params(arch) if training.method == "full" else n_params_lora(arch, training.lora_rank)
 
 
 def activation_bytes(arch: Architecture, width: int, tokens: int, recompute: bool) -> float:

@@ -3,16 +3,15 @@
 python jobs/grid.py --study quickstart --plan
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from engine import UserError
-from engine.cluster.machines import Machine
+from engine.cluster.machines import Cluster, Device
 from engine.models import catalogue
 from engine.news.items import NewsItem
 from engine.planning import checks, estimate, identity, placement
 from engine.planning.estimate import Speeds
-from engine.selfplay import protocols
 from engine.storage.ledger import Ledger
 from engine.storage.records import Planned
 from engine.study import Study, Trial
@@ -22,15 +21,33 @@ class Refused(UserError):
     """A study that cannot be run as it is; the message lists every reason, one line per reason."""
 
 
-def plan(study: Study, ledger: Ledger, machine: Machine) -> list[Planned]:
+def plan(study: Study, ledger: Ledger, cluster: Cluster) -> list[Planned]:
     """All trials of the study, the longest first. Raises Refused or NewsError on anything wrong with the study."""
     by_domain = checks.select_items(study)
-    if faults := checks.find_faults(study, by_domain):
+    study = replace(study, trials=tuple(resolve_precision(t, cluster.device) for t in study.trials))
+    faults = checks.find_faults(study, by_domain)
+    if faults := faults + checks.group((t, device_faults(t, cluster.device)) for t in study.trials):
         raise Refused("\n".join(faults))
     checks.check_lengths(study, by_domain)
     speeds = estimate.measured_speeds(ledger)
-    planned = [plan_trial(t, tuple(by_domain[t.domain]), machine, speeds) for t in study.trials]
+    planned = [plan_trial(t, tuple(by_domain[t.domain]), cluster, speeds) for t in study.trials]
     return sorted(read_states(planned, ledger), key=lambda p: -p.estimate.seconds)
+
+
+def resolve_precision(trial: Trial, device: Device) -> Trial:
+    """The trial with the precision that "auto" means on this device."""
+    if trial.precision != "auto":
+        return trial
+    return replace(trial, precision="bfloat16" if device == "gpu" else "float32")
+
+
+def device_faults(trial: Trial, device: Device) -> Iterator[str]:
+    """What a trial asks of a device that it cannot do."""
+    if (device, trial.precision) == ("gpu", "float32") and getattr(trial.training, "method", None) == "lora":
+        yield (
+            "precision is 'float32': on a GPU, vLLM runs LoRA adapters in 16 bits only; "
+            "use precision='auto' or 'bfloat16', or train with method='full'"
+        )
 
 
 def read_states(planned: Sequence[Planned], ledger: Ledger) -> list[Planned]:
@@ -45,21 +62,11 @@ def read_states(planned: Sequence[Planned], ledger: Ledger) -> list[Planned]:
     return now
 
 
-def plan_trial(trial: Trial, items: tuple[NewsItem, ...], machine: Machine, speeds: Speeds) -> Planned:
+def plan_trial(trial: Trial, items: tuple[NewsItem, ...], cluster: Cluster, speeds: Speeds) -> Planned:
     """One trial with its places and its price. Its state is not read yet."""
     trainee, writer = (catalogue.find(name).architecture for name in (trial.trainee, trial.writer))
-    training = placement.place_training(trainee, trial.training, trial.precision, machine)
-    speed, basis = estimate.speed_of(trial.trainee, training, speeds)
-    expected = estimate.estimate(
-        trainee,
-        writer if protocols.find(trial.protocol).write else None,
-        trial.training,
-        n_elements=trial.budget * len(items),
-        news_chars=estimate.mean_chars(item.text for item in items),
-        in_front=trial.context_mode != "none",
-        speed=speed,
-        basis=basis,
-    )
+    longest = estimate.longest_element(trial, items)
+    training = placement.place_training(trainee, trial.training, trial.precision, cluster, longest)
     return Planned(
         trial=trial,
         items=items,
@@ -67,9 +74,9 @@ def plan_trial(trial: Trial, items: tuple[NewsItem, ...], machine: Machine, spee
         state="to do",
         differs=(),
         training=training,
-        serving=placement.place_serving(trainee, trial.precision, machine),
-        writing=placement.place_serving(writer, trial.precision, machine),
-        estimate=expected,
+        serving=placement.place_serving(trainee, trial.precision, cluster),
+        writing=placement.place_serving(writer, trial.precision, cluster),
+        estimate=estimate.estimate(trial, items, training, speeds),
     )
 
 

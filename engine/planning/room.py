@@ -10,8 +10,7 @@ records        of each trial: settings, loss log, answers, and their copies in t
 from collections.abc import Sequence
 
 from engine.models import catalogue
-from engine.models.architecture import n_params, n_params_lora
-from engine.models.arithmetic import BYTES
+from engine.models.arithmetic import BYTES, n_trained
 from engine.planning.plan import Refused
 from engine.storage.records import Planned
 from engine.storage.store import MIB, Store
@@ -29,23 +28,22 @@ def needed_bytes(planned: Sequence[Planned]) -> dict[str, float]:
     for p in todo:
         pools[p.trial.pool] = max(pools.get(p.trial.pool, 0.0), pool_bytes(p))
     return {
-        "weights": sum(n_trained(trial) * BYTES[trial.precision] for trial in trials),
+        "weights": sum(count_trained(trial) * BYTES[trial.precision] for trial in trials),
         "checkpoints": 2 * max((checkpoint_bytes(trial) for trial in trials), default=0.0),
         "pools": sum(pools.values()),
         "records": RECORD_BYTES * len(todo),
     }
 
 
-def n_trained(trial: Trial) -> int:
-    """Trained parameters."""
-    architecture, training = catalogue.find(trial.trainee).architecture, trial.training
-    return n_params_lora(architecture, training.lora_rank) if training.method == "lora" else n_params(architecture)
+def count_trained(trial: Trial) -> int:
+    """Trained parameters of a trial."""
+    return n_trained(catalogue.find(trial.trainee).architecture, trial.training)
 
 
 def checkpoint_bytes(trial: Trial) -> float:
     """What is trained, with the state of its optimizer."""
     optimizer = 8 if trial.precision == "float32" else 12
-    return float(n_trained(trial) * (BYTES[trial.precision] + optimizer))
+    return float(count_trained(trial) * (BYTES[trial.precision] + optimizer))
 
 
 def pool_bytes(p: Planned) -> float:

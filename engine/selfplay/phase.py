@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 
-from engine.cluster import session
+from engine.cluster import reach, session
 from engine.inference import settings
 from engine.models import catalogue, weights
 from engine.monitor import progress
@@ -40,13 +40,23 @@ def run(planned: Sequence[Planned], ledger: Ledger) -> list[Failure]:
     for name, users in pools.items():
         ledger.claim_pool(name, users[0].identity["pool"])
     short = {name: users for name, users in pools.items() if missing_items(name, users, ledger)}
-    faults: Faults = {}
-    for generator, orders in by_generator(short, ledger):
-        with progress.shown(f"self-play by {slug(generator.name)}", len(orders)):
-            faults |= write(generator, orders, ledger, most_engines(generator))
+    faults = write_all(by_generator(short, ledger), ledger)
     for name, users in short.items():
         keep_elements(name, users, ledger)
     return [failure for name, users in short.items() for failure in failures(name, users, ledger, faults)]
+
+
+def write_all(generators: Sequence[tuple[Generator, list[Order]]], ledger: Ledger) -> Faults:
+    """Has each generator fulfil its orders, unless no node can run it; gives why what was not written."""
+    faults: Faults = {}
+    reasons = reach.wait_for_nodes({n: generator.serving for n, (generator, _) in enumerate(generators)})
+    for n, (generator, orders) in enumerate(generators):
+        if n in reasons:
+            faults |= {(order.pool, order.item.id): reasons[n] for order in orders}
+            continue
+        with progress.shown(f"self-play by {slug(generator.name)}", len(orders)):
+            faults |= write(generator, orders, ledger, most_engines(generator))
+    return faults
 
 
 def missing_items(name: str, users: Sequence[Planned], ledger: Ledger) -> list[NewsItem]:
@@ -153,6 +163,7 @@ def write(generator: Generator, orders: Sequence[Order], ledger: Ledger, most: i
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
         num_cpus=1,
         num_gpus=serving.tensor_parallel if serving.device == "gpu" else 0,
+        accelerator_type=serving.accelerator or None,
         runtime_env={"env_vars": settings.environment(serving)},
     )
     # A batch is hundreds of orders and may take hours; Ray Data takes half an hour of it for a standstill.

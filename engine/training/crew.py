@@ -89,7 +89,7 @@ def kind_of(job: Job) -> tuple[Any, ...]:
     """What jobs of one crew share: all that its processes are bound to."""
     trial, at = job.trial, job.placement
     same = (trial.trainee, trial.precision, trial.training.method)
-    return (*same, at.device, at.threads, at.n_workers, at.zero_stage, at.recompute)
+    return (*same, at.device, at.accelerator, at.threads, at.n_workers, at.zero_stage, at.recompute)
 
 
 class Crew:
@@ -141,7 +141,12 @@ def make_trainer(job: Job, desk: Any) -> TorchTrainer:
     return TorchTrainer(
         lambda: work(desk),
         torch_config=ClosedTorchConfig(),
-        scaling_config=ScalingConfig(num_workers=job.placement.n_workers, use_gpu=gpu, resources_per_worker=takes),
+        scaling_config=ScalingConfig(
+            num_workers=job.placement.n_workers,
+            use_gpu=gpu,
+            resources_per_worker=takes,
+            accelerator_type=job.placement.accelerator or None,
+        ),
         run_config=v2.RunConfig(
             name=f"crew-{uuid.uuid4().hex}",
             storage_path=job.ledger.crews_address(),

@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 
-from engine.cluster import policy, session
+from engine.cluster import policy, reach, session
 from engine.monitor import errors, progress
 from engine.storage.ledger import Ledger
 from engine.storage.records import Failure, Planned
@@ -32,16 +32,16 @@ def run(planned: Sequence[Planned], ledger: Ledger) -> list[Failure]:
 def why_untrainable(p: Planned, counts: Mapping[str, int] | None) -> str | None:
     """Why there is no use in training this trial, whose pool has so many elements of each item."""
     if not p.serving.fits:
-        return "no number of GPUs of one machine holds the model in vLLM, so that it could not be asked"
+        return f"could not be asked in vLLM afterwards: {p.serving.reason}"
     return why_too_few(p, counts)
 
 
 def train_all(jobs: Sequence[Job], ledger: Ledger) -> list[Failure]:
     """Fine-tunes jobs, given longest first, in groups of equal need; gives those that failed."""
-    by_key, largest = {job.key: job for job in jobs}, session.largest_resources()
-    reasons = {key: policy.why_unplaceable(job.placement, largest) for key, job in by_key.items()}
-    failures = [Failure(key=key, phase="fine-tune", reason=why) for key, why in reasons.items() if why]
-    needs = {key: by_key[key].placement for key, why in reasons.items() if not why}
+    by_key = {job.key: job for job in jobs}
+    reasons = reach.wait_for_nodes({key: job.placement for key, job in by_key.items()})
+    failures = [Failure(key=key, phase="fine-tune", reason=why) for key, why in reasons.items()]
+    needs = {key: job.placement for key, job in by_key.items() if key not in reasons}
     for group in policy.group_by_need(needs):
         failures += train_group([by_key[key] for key in group], ledger)
     return failures

@@ -18,7 +18,7 @@ from cli import terminal
 from rich.table import Table
 
 from engine.cluster import machines
-from engine.cluster.machines import Device, Machine, ServingPlacement
+from engine.cluster.machines import Cluster, Device, ServingPlacement
 from engine.models import catalogue, weights
 from engine.planning import placement
 
@@ -33,7 +33,7 @@ class Bed:
     name: str
     folder: str
     revision: str
-    machine: Machine
+    cluster: Cluster
     serving: ServingPlacement
 
 
@@ -73,10 +73,10 @@ def at_least_one(text: str) -> int:
 
 def bed(name: str, device: Device | None) -> Bed:
     """Pulls the model, and says how it runs here."""
-    model, machine = catalogue.find(name), machines.this_machine(device)
-    serving = placement.place_serving(model.architecture, "float32", machine)
+    model, cluster = catalogue.find(name), machines.this_machine(device)
+    serving = placement.place_serving(model.architecture, "float32", cluster)
     folder, revision = str(weights.pull(model)), weights.revision(model)
-    return Bed(name=name, folder=folder, revision=revision, machine=machine, serving=serving)
+    return Bed(name=name, folder=folder, revision=revision, cluster=cluster, serving=serving)
 
 
 def apart(function: Callable[..., T], *args: Any, env: Mapping[str, str]) -> tuple[T, float]:

@@ -109,8 +109,10 @@ def whole_batches(mixed: list[Element], batch_size: int) -> list[Element]:
 def make_job(bed_: Bed, batch_size: int) -> Job:
     """The settings of the training, as a trial's job; the elements are passed beside it."""
     training = Training(batch_size=batch_size)
-    placed = placement.place_training(catalogue.find(bed_.name).architecture, training, "float32", bed_.machine)
-    trial = Trial(trainee=bed_.name, domain="bench", protocol="bench", seed=SEED, training=training)
+    placed = placement.place_training(catalogue.find(bed_.name).architecture, training, "float32", bed_.cluster)
+    trial = Trial(
+        trainee=bed_.name, domain="bench", protocol="bench", seed=SEED, precision="float32", training=training
+    )
     return Job(trial=trial, items=(), placement=placed, ledger=Ledger(Store("unused")))
 
 

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ITEMS
+from conftest import CPU, ITEMS
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.authoring import drafting
-from engine.cluster.machines import Machine
 from engine.news.items import load_news
 from engine.planning import plan, shipped
 from engine.storage.ledger import Ledger
@@ -123,9 +122,8 @@ def test_a_study_with_drafts_is_refused_with_file_and_line(tmp_path: Path) -> No
     news = write_news(tmp_path / "drafts.jsonl", drafts)
     assert load_news(news)[0].questions[0].draft
     study = replace(shipped.quickstart(), news=str(news))
-    machine = Machine(device="cpu", n_cpus=2, n_gpus=0, device_gib=8)
     with pytest.raises(plan.Refused, match=f"{news}:1: .*q1 is a draft"):
-        plan.plan(study, Ledger(Store(str(tmp_path / "runs"))), machine)
+        plan.plan(study, Ledger(Store(str(tmp_path / "runs"))), CPU)
 
 
 def run_job(*arguments: str) -> subprocess.CompletedProcess[str]:

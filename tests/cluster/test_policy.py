@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from engine.cluster import policy
-from engine.cluster.machines import GIB, TrainingPlacement
+from engine.cluster.machines import GIB, ServingPlacement, TrainingPlacement
 
 ON_CPU = TrainingPlacement(
     device="cpu",
@@ -19,6 +19,7 @@ ON_CPU = TrainingPlacement(
     reason="one worker, all cores",
 )
 ON_GPUS = replace(ON_CPU, device="gpu", n_workers=4, zero_stage=3, reason="4 GPU(s), ZeRO 3")
+SERVED = ServingPlacement(device="gpu", threads=1, tensor_parallel=4, fits=True)
 
 
 def test_trials_of_equal_need_form_a_group_in_the_order_in_which_they_come() -> None:
@@ -26,19 +27,33 @@ def test_trials_of_equal_need_form_a_group_in_the_order_in_which_they_come() -> 
     assert policy.group_by_need(needs) == [["a", "d"], ["b"], ["c"]]
 
 
+H100 = {"CPU": 64.0, "GPU": 8.0, "accelerator_type:H100": 1.0}
+A100 = {"CPU": 64.0, "GPU": 2.0, "accelerator_type:A100": 1.0}
+
+
 @pytest.mark.parametrize(
-    ("need", "largest", "reason"),
+    ("need", "nodes", "reason"),
     [
-        (ON_GPUS, {"CPU": 64, "GPU": 4}, None),
-        (ON_GPUS, {"CPU": 64, "GPU": 3}, "needs 4 GPUs, the cluster has 3"),
-        (ON_GPUS, {"CPU": 64}, "needs 4 GPUs, the cluster has 0"),
-        (replace(ON_CPU, fits=False, reason="needs 90 GiB of 24"), {"CPU": 2}, "does not fit: needs 90 GiB of 24"),
+        (ON_GPUS, [{"GPU": 2.0}, {"GPU": 2.0}], None),
+        (ON_GPUS, [{"GPU": 2.0}, {"GPU": 1.0}, {"CPU": 9.0}], "needs 4 GPUs, the cluster has 3"),
+        (ON_GPUS, [], "needs 4 GPUs, the cluster has 0"),
+        (SERVED, [{"GPU": 4.0}], None),
+        (SERVED, [{"GPU": 2.0}, {"GPU": 3.0}], "needs 4 GPUs of one node, the largest node has 3"),
+        (replace(SERVED, accelerator="H100"), [A100, H100], None),
+        (replace(SERVED, accelerator="A100"), [A100, H100], "needs 4 A100 GPUs of one node, the largest node has 2"),
+        (replace(ON_GPUS, accelerator="A100"), [A100, H100], "needs 4 A100 GPUs, the cluster has 2"),
+        (replace(ON_GPUS, accelerator="A100"), [A100, A100], None),
+        (ON_CPU, [{"CPU": 2.0}], None),
+        (ON_CPU, [{"GPU": 2.0}], "needs 1 CPUs, the cluster has 0"),
+        (replace(ON_CPU, n_workers=64), [{"CPU": 2.0}], "needs 64 CPUs, the cluster has 2"),
+        (replace(SERVED, device="cpu", tensor_parallel=1), [{"CPU": 2.0}], None),
+        (replace(ON_CPU, fits=False, reason="needs 90 GiB of 24"), [{"CPU": 2.0}], "does not fit: needs 90 GiB of 24"),
     ],
 )
-def test_what_the_largest_cluster_cannot_run_says_why(
-    need: TrainingPlacement, largest: dict[str, float], reason: str | None
+def test_what_the_nodes_cannot_run_says_why(
+    need: policy.Need, nodes: list[dict[str, float]], reason: str | None
 ) -> None:
-    assert policy.why_unplaceable(need, largest) == reason
+    assert policy.why_unplaceable(need, nodes) == reason
 
 
 @pytest.mark.parametrize(("memory_gib", "n_trials", "together"), [(100, 20, 8), (100, 3, 3), (9, 20, 2), (1, 20, 1)])

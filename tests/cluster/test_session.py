@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -166,3 +168,42 @@ def test_a_cluster_that_is_not_there_is_one_line_within_half_a_minute(address: s
     assert f"RAY_ADDRESS {address!r}" in done.stderr
     assert "unset RAY_ADDRESS" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+# ---- a cluster that is there -----------------------------------------------------------------------------------------
+
+# What a job does: it connects for the plan, and again for the run.
+PLANNED_FOR = """
+from engine.cluster import reach, session
+from engine.cluster.machines import ServingPlacement
+with session.running():
+    print(reach.describe_cluster(None, 0, may_grow=True).gpus)
+with session.running(max_gpus=8):
+    print(session.largest_resources()["GPU"])
+    need = ServingPlacement(device="gpu", threads=1, tensor_parallel=8, fits=True)
+    print(reach.wait_for_nodes({"a": need}, seconds=1))
+"""
+
+
+def test_a_study_is_planned_for_the_nodes_of_the_cluster_and_not_for_the_driver() -> None:
+    """The node has four logical GPUs. It cannot be asked for their memory, which follows from their name then."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: paths of sockets are limited
+    env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"RAY_AUTH_MODE": "disabled"}
+    has = ["--num-gpus", "4", "--resources", json.dumps({"accelerator_type:H100": 1})]
+    where = ["--port", "6391", "--node-ip-address", "127.0.0.1", "--temp-dir", str(folder), "--include-dashboard=false"]
+    ray = str(Path(sys.executable).parent / "ray")
+    head = subprocess.Popen([ray, "start", "--head", "--block", *has, *where], env=env, stdout=subprocess.DEVNULL)
+    try:
+        env |= {"RAY_ADDRESS": "127.0.0.1:6391"}
+        code = [sys.executable, "-c", PLANNED_FOR]
+        done = subprocess.run(code, env=env, capture_output=True, text=True, check=False, timeout=300)
+    finally:
+        head.terminate()
+        head.wait(timeout=60)
+        shutil.rmtree(folder, ignore_errors=True)
+    assert done.returncode == 0, done.stderr
+    described, largest, waiting, reasons = done.stdout.splitlines()
+    assert described == "[Gpus(accelerator='H100', gib=79.6, per_node=4, total=4)]"
+    assert largest == "8.0"
+    assert waiting.startswith("Waiting for nodes with 1 × 8 GPUs on one node")
+    assert "needs 8 GPUs of one node, the largest node has 4; no other came up" in reasons

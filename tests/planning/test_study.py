@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import CPU
+from conftest import CPU, GPU_NODES
 
 from engine import UserError
-from engine.cluster.machines import Machine
 from engine.news.items import load_news
 from engine.planning import plan, shipped
 from engine.planning.identity import identify_pool, identify_trial
@@ -21,7 +20,7 @@ from engine.storage.ledger import Ledger
 from engine.storage.store import Store
 from engine.study import Sampling, Study, Training, Trial, grid, narrow
 
-TRIAL = Trial(trainee="smollm2-135m", domain="events", protocol="paraphrase")
+TRIAL = Trial(trainee="smollm2-135m", domain="events", protocol="paraphrase", precision="float32")
 ITEMS = [i for i in load_news() if i.domain == "events"][:2]
 ROOT = Path(__file__).parents[2]
 
@@ -111,6 +110,25 @@ def test_whatever_affects_the_result_is_in_the_fingerprint(change: dict[str, obj
     assert other.key != TRIAL.key
 
 
+def test_precision_is_what_the_device_of_the_plan_says_before_anything_is_named(ledger: Ledger) -> None:
+    auto = Study(name="s", trials=(replace(TRIAL, precision="auto"),), n_items=2)
+    [on_cpu], [on_gpu] = plan.plan(auto, ledger, CPU), plan.plan(auto, ledger, GPU_NODES)
+    assert (on_cpu.trial, on_gpu.trial) == (TRIAL, replace(TRIAL, precision="bfloat16"))
+    assert (on_cpu.identity["precision"], on_gpu.identity["precision"]) == ("float32", "bfloat16")
+    assert on_gpu.trial.pool == "events-paraphrase-smollm2-135m-bf16"
+
+
+def test_adapters_in_float32_are_refused_on_a_gpu_with_what_to_use(ledger: Ledger) -> None:
+    full = replace(TRIAL, training=Training(method="full"))
+    with pytest.raises(Refused) as refused:
+        plan.plan(Study(name="s", trials=(TRIAL, full)), ledger, GPU_NODES)
+    [line] = str(refused.value).splitlines()
+    assert "precision is 'float32'" in line
+    assert "use precision='auto'" in line
+    assert TRIAL.key in line
+    assert [p.state for p in plan.plan(Study(name="s", trials=(full,)), ledger, GPU_NODES)] == ["to do"]
+
+
 def test_a_generator_that_is_the_trainee_is_no_difference() -> None:
     assert identity(TRIAL) == identity(replace(TRIAL, generator="smollm2-135m"))
 
@@ -172,8 +190,7 @@ def test_narrowing_to_what_is_not_there_says_what_is() -> None:
 
 @pytest.mark.parametrize("name", list(shipped.STUDIES))
 def test_shipped_studies_are_sound(name: str, ledger: Ledger) -> None:
-    machine = Machine(device="gpu", n_cpus=64, n_gpus=32, device_gib=80)
-    planned = plan.plan(shipped.load(name), ledger, machine)
+    planned = plan.plan(shipped.load(name), ledger, GPU_NODES)
     assert all(p.training.fits and p.serving.fits and p.writing.fits and p.state == "to do" for p in planned)
     assert planned == sorted(planned, key=lambda p: -p.estimate.seconds)
 

@@ -17,7 +17,7 @@ from engine.storage.records import Failure, Planned, RecordError, Scored, Traine
 from engine.storage.store import Store
 from engine.study import Study, Training, Trial
 
-TRIAL = Trial(trainee="smollm2-135m", domain="events", protocol="naive", forms=("choice",))
+TRIAL = Trial(trainee="smollm2-135m", domain="events", protocol="naive", precision="float32", forms=("choice",))
 TRAINED = Trained(
     train_tokens=10,
     unique_tokens=5,

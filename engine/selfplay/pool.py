@@ -14,7 +14,8 @@ import polars as pl
 
 from engine.inference.chat import Element
 from engine.news.items import NewsItem
-from engine.selfplay.protocols import Draft, Protocol, distinct
+from engine.selfplay.duplicates import find_distinct
+from engine.selfplay.protocols import Draft, Protocol
 from engine.storage.ledger import Ledger
 
 DRAWS: dict[str, Any] = {
@@ -89,7 +90,7 @@ def elements_of(draws: Sequence[Draw], protocol: Protocol) -> tuple[list[tuple[i
     """
     ordered = sorted(draws, key=lambda d: d.number)
     pairs = [(d.number, e) for d in ordered for e in d.draft.elements]
-    kept, dropped = distinct([e for _, e in pairs], protocol.distinct_by)
+    kept, dropped = find_distinct([e for _, e in pairs], protocol.distinct_by)
     return [pairs[i] for i in kept], sum((d.draft.dropped for d in ordered), dropped)
 
 

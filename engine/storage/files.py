@@ -1,6 +1,6 @@
 """One file of a study, read as what it should be: what the parts of the ledger share."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,23 +23,27 @@ class Files:
         self.store.write_json(path, to_plain(record))
 
     def _read(self, kind: type[R], path: str, remedy: str = REMOVE_FOLDER) -> R:
-        address = self.store.address(path)
-        try:
-            value = self.store.read_json(path, remedy)
-        except FileNotFoundError:
-            raise RecordError(f"{address}: no such file; {remedy}") from None
-        return from_plain(kind, value, address)
+        return from_plain(kind, self._find(self.store.read_json, path, remedy), self.store.address(path))
 
     def _table(self, path: str, remedy: str, *columns: str) -> pl.DataFrame:
         """A table that has these columns."""
-        address = self.store.address(path)
-        try:
-            table = self.store.read_table(path, remedy)
-        except FileNotFoundError:
-            raise RecordError(f"{address}: no such file; {remedy}") from None
-        if missing := [column for column in columns if column not in table.columns]:
-            raise RecordError(f"{address}: a table without column {missing[0]!r}; {remedy}")
+        table = self._find(self.store.read_table, path, remedy)
+        self._check_columns(table.columns, columns, path, remedy)
         return table
+
+    def _check_table(self, path: str, remedy: str, *columns: str) -> None:
+        """Raises RecordError if a table is missing, cut or without one of these columns. Reads only its end."""
+        self._check_columns(self._find(self.store.read_columns, path, remedy), columns, path, remedy)
+
+    def _find(self, read: Callable[[str, str], R], path: str, remedy: str) -> R:
+        try:
+            return read(path, remedy)
+        except FileNotFoundError:
+            raise RecordError(f"{self.store.address(path)}: no such file; {remedy}") from None
+
+    def _check_columns(self, there: Sequence[str], needed: Sequence[str], path: str, remedy: str) -> None:
+        if missing := [column for column in needed if column not in there]:
+            raise RecordError(f"{self.store.address(path)}: a table without column {missing[0]!r}; {remedy}")
 
 
 def collect_faults(reads: Iterable[Callable[[], Any]]) -> list[str]:

@@ -42,6 +42,8 @@ from engine.storage.records import (
 from engine.storage.tables import Tables
 from engine.study import Trial
 
+ANSWERS = "questions.parquet"  # of a trial, and of an untrained model
+
 
 class AnotherTrial(RecordError):
     """A folder below `trials` with the settings of another trial, such as a copy that a person made."""
@@ -97,9 +99,10 @@ class Ledger(Pools, Tables):
             return "damaged", (str(fault),)
         if begun.fingerprint != fingerprint(identity):
             return "stale", tuple(differences(begun.identity, identity))
-        if faults := self.find_faults(trial.key, identity, files):
+        untrained = name_untrained(identity)
+        if faults := self.find_faults(trial.key, untrained, files):
             return "damaged", tuple(faults)
-        done = "result.json" in files and self.has_untrained(identity)
+        done = "result.json" in files and self._has_before(untrained)
         states: list[tuple[bool, State]] = [
             (done, "done"),
             ("trained.json" in files, "trained"),
@@ -107,15 +110,18 @@ class Ledger(Pools, Tables):
         ]
         return next((state for reached, state in states if reached), "to do"), ()
 
-    def find_faults(self, key: str, identity: Identity, files: Collection[str]) -> list[str]:
-        """What cannot be read of a trial that has these files, its untrained model's scores included."""
+    def find_faults(self, key: str, untrained: str, files: Collection[str]) -> list[str]:
+        """What cannot be read of a trial that has these files, its untrained model's scores included.
+
+        Of tables only the ends are read: a file that was cut has lost its end.
+        """
         scored = "result.json" in files
         reads: list[tuple[bool, Callable[[], Any]]] = [
             ("failure.json" in files, lambda: self.failure(key)),
             ("trained.json" in files or scored, lambda: self.trained(key)),
             (scored, lambda: self.scored(key)),
-            (scored, lambda: self.questions(key)),
-            (self.has_untrained(identity), lambda: self.untrained_questions(identity)),
+            (scored, lambda: self._check_table(trial_file(key, ANSWERS), self._score_again(key))),
+            (self._has_before(untrained), lambda: self._check_table(f"before/{untrained}/{ANSWERS}", REMOVE_FOLDER)),
         ]
         return collect_faults(read for needed, read in reads if needed)
 
@@ -206,7 +212,7 @@ class Ledger(Pools, Tables):
 
     def mark_done(self, key: str, questions: pl.DataFrame, record: Scored) -> None:
         """Records the scores of a trained model: the trial is done."""
-        self.store.write_table(trial_file(key, "questions.parquet"), questions)
+        self.store.write_table(trial_file(key, ANSWERS), questions)
         self._write(trial_file(key, "result.json"), record)
         self._forget_failure(key)
 
@@ -216,21 +222,24 @@ class Ledger(Pools, Tables):
 
     def questions(self, key: str) -> pl.DataFrame:
         """What the trained model answered. Raises RecordError."""
-        return self._table(trial_file(key, "questions.parquet"), self._score_again(key))
+        return self._table(trial_file(key, ANSWERS), self._score_again(key))
 
     def mark_untrained(self, p: Planned, questions: pl.DataFrame) -> None:
         """Records the scores of a trial's untrained model."""
         folder = f"before/{name_untrained(p.identity)}"
-        self.store.write_table(f"{folder}/questions.parquet", questions)
+        self.store.write_table(f"{folder}/{ANSWERS}", questions)
         self._write(f"{folder}/before.json", Untrained(trainee=p.identity["trainee"], domain=p.trial.domain))
 
     def has_untrained(self, identity: Identity) -> bool:
         """Has the untrained model of such a trial been scored?"""
-        return self.store.exists(f"before/{name_untrained(identity)}/before.json")
+        return self._has_before(name_untrained(identity))
 
     def untrained_questions(self, identity: Identity) -> pl.DataFrame:
         """What the untrained model answered. Raises RecordError."""
-        return self._table(f"before/{name_untrained(identity)}/questions.parquet", REMOVE_FOLDER)
+        return self._table(f"before/{name_untrained(identity)}/{ANSWERS}", REMOVE_FOLDER)
+
+    def _has_before(self, untrained: str) -> bool:
+        return self.store.exists(f"before/{untrained}/before.json")
 
     # ---- one file ----------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,10 @@
 """The pools' part of the ledger: what a generator wrote, and the replay elements in it."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
 
 import polars as pl
 
@@ -13,6 +15,7 @@ from engine.storage.records import PoolBegun
 from engine.storage.store import concat
 
 DRAW = ("item", "draw")  # what names a draw in its pool
+ELEMENTS = "elements.parquet"
 REMOVE_SHARD = "remove it, so that its draws are made again"
 REMOVE_ELEMENTS = "remove it and run jobs/selfplay.py, which reads it from the draws again"
 
@@ -44,8 +47,11 @@ class Pools(Files):
         return self._read(PoolBegun, f"pools/{pool}/pool.json") if files else None
 
     def find_pool_faults(self, pool: str) -> list[str]:
-        """What cannot be read of a pool."""
-        return collect_faults([lambda: self.pool_begun(pool), lambda: self.draws(pool), lambda: self.elements(pool)])
+        """What cannot be read of a pool. Of its tables only the ends are read: a file that was cut has lost its end."""
+        files = self.store.names(f"pools/{pool}")
+        shards = [partial(self._check_table, path, REMOVE_SHARD, *DRAW) for path in self._shards(pool, files)]
+        elements = partial(self._check_table, f"pools/{pool}/{ELEMENTS}", REMOVE_ELEMENTS)
+        return collect_faults([lambda: self.pool_begun(pool), *shards, *[elements] * (ELEMENTS in files)])
 
     def add_draws(self, pool: str, draws: pl.DataFrame) -> None:
         """Adds a shard of draws to a pool."""
@@ -56,19 +62,23 @@ class Pools(Files):
 
         Each draw is there once: two runs may have written it before a study was locked.
         """
-        shards = [name for name in self.store.names(f"pools/{pool}") if fnmatch(name, "draws-*.parquet")]
-        draws = concat(self._table(f"pools/{pool}/{name}", REMOVE_SHARD, *DRAW) for name in shards)
+        shards = self._shards(pool, self.store.names(f"pools/{pool}"))
+        draws = concat(self._table(path, REMOVE_SHARD, *DRAW) for path in shards)
         return draws.unique(DRAW, keep="first", maintain_order=True) if draws.height else draws
 
     def put_elements(self, pool: str, elements: pl.DataFrame) -> None:
         """Keeps the replay elements of a pool, as the draws gave them."""
-        self.store.write_table(f"pools/{pool}/elements.parquet", elements)
+        self.store.write_table(f"pools/{pool}/{ELEMENTS}", elements)
 
     def elements(self, pool: str) -> pl.DataFrame | None:
         """The replay elements of a pool; None if no self-play phase has read its draws. Raises RecordError."""
-        path = f"pools/{pool}/elements.parquet"
+        path = f"pools/{pool}/{ELEMENTS}"
         return self._table(path, REMOVE_ELEMENTS) if self.store.exists(path) else None
 
     def read_elements(self, pool: str) -> pl.DataFrame:
         """The replay elements of a pool that a trial has learned from. Raises RecordError, also if there are none."""
-        return self._table(f"pools/{pool}/elements.parquet", REMOVE_ELEMENTS)
+        return self._table(f"pools/{pool}/{ELEMENTS}", REMOVE_ELEMENTS)
+
+    def _shards(self, pool: str, files: Sequence[str]) -> list[str]:
+        """Paths of a pool's shards of draws, among its files."""
+        return [f"pools/{pool}/{name}" for name in files if fnmatch(name, "draws-*.parquet")]

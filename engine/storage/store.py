@@ -26,6 +26,7 @@ from engine.storage.records import RecordError
 
 MIB = 2**20
 MAX_JSON_BYTES = 64 * MIB  # of one record; ours have kilobytes, and parsing takes a multiple of a file's size
+END_BYTES = 2**16  # of a Parquet file: its list of columns is there, and has a few thousand bytes
 REMAKE = "remove it, so that it is made again"
 PARTS = f"*.{'[0-9a-f]' * 32}.part"  # what is being written, beside its place
 # What a person can do about an error of the file system.
@@ -146,6 +147,16 @@ class Store:
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             why = f"not Parquet, {len(content)} bytes" if content else "an empty file"
             raise RecordError(f"{self.address(path)}: {why}; {remedy}") from error
+
+    def read_columns(self, path: str, remedy: str = REMAKE) -> list[str]:
+        """The columns of a Parquet file, from its last bytes. A file that was cut raises what `read_table` raises."""
+        with self._explain_errors(path):
+            fs, inner = self._place(path)
+            end = fs.cat_file(inner, start=-END_BYTES)
+        try:
+            return list(pl.read_parquet_schema(io.BytesIO(end)))
+        except pl.exceptions.PolarsError:  # cut, or of so many groups of rows that their list is longer
+            return self.read_table(path, remedy).columns
 
     # ---- room --------------------------------------------------------------------------------------------------------
 

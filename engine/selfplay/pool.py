@@ -134,6 +134,13 @@ def draws_needed(draws: pl.DataFrame, elements: pl.DataFrame, budget: int) -> pl
     return draws.join(last, on="item").filter(pl.col("draw") <= pl.col("last")).drop("last")
 
 
+def read_costs(ledger: Ledger, pool: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What each draw of a pool cost (completions, tokens), and which draw gave each element; no texts."""
+    draws = ledger.draws(pool, ("completions", "prompt_tokens", "new_tokens"))
+    draws = draws if draws.height else pl.DataFrame(schema=DRAWS)
+    return draws.with_columns(completions=pl.col("completions").list.len()), ledger.element_draws(pool)
+
+
 def yields(ledger: Ledger, pool: str, protocol: Protocol) -> dict[str, Any]:
     """What a pool cost and gave: draws, elements that they asked for, kept and dropped, tokens read and written.
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import polars as pl
 
+from engine.storage.fingerprint import fingerprint
 from engine.storage.records import RecordError, from_plain, to_plain
 from engine.storage.store import Store
 
@@ -31,9 +32,18 @@ class Files:
         self._check_columns(table.columns, columns, path, remedy)
         return table
 
+    def _columns(self, path: str, remedy: str, columns: Sequence[str]) -> pl.DataFrame:
+        """These columns of a table; the others are not read."""
+        self._check_table(path, remedy, *columns)
+        return self.store.read_table(path, remedy, columns)
+
     def _check_table(self, path: str, remedy: str, *columns: str) -> None:
         """Raises RecordError if a table is missing, cut or without one of these columns. Reads only its end."""
         self._check_columns(self._find(self.store.read_columns, path, remedy), columns, path, remedy)
+
+    def _stamp(self, paths: Iterable[str]) -> str:
+        """Differs whenever one of these files has been written, put or removed since."""
+        return fingerprint([[path, self.store.modified(path)] for path in paths])
 
     def _find(self, read: Callable[[str, str], R], path: str, remedy: str) -> R:
         try:

@@ -9,6 +9,7 @@ trials/KEY/trial.json                      first: settings and fingerprint
            failure.json                    why it failed, until it is begun again or succeeds
 before/NAME/questions.parquet before.json  what an untrained model answered
 results/trials.parquet questions.parquet report.html
+        sources.parquet                 what each trial's rows in them were made from
 tune/                                      Ray Tune's own, while it runs
 lock*.json                                 who runs the study now, see `engine.storage.lock`
 
@@ -88,8 +89,11 @@ class Ledger(Pools, Tables):
             raise AnotherTrial(f"{address}: of trial {begun.trial.key}; {remedy}")
         return begun
 
-    def state(self, trial: Trial, identity: Identity) -> tuple[State, tuple[str, ...]]:
-        """The state of a trial; of a stale one also the fields that differ, of a damaged one what cannot be read."""
+    def state(self, trial: Trial, identity: Identity, untrained: str) -> tuple[State, tuple[str, ...]]:
+        """The state of a trial; of a stale one also the fields that differ, of a damaged one what cannot be read.
+
+        `untrained`: the name of its untrained model's scores, see `name_untrained`.
+        """
         files = [name for name in self.store.names(f"trials/{trial.key}") if not name.endswith(".part")]
         if not files:
             return "to do", ()
@@ -97,9 +101,8 @@ class Ledger(Pools, Tables):
             begun = self.begun(trial.key)
         except RecordError as fault:
             return "damaged", (str(fault),)
-        if begun.fingerprint != fingerprint(identity):
+        if begun.identity != identity and begun.fingerprint != fingerprint(identity):
             return "stale", tuple(differences(begun.identity, identity))
-        untrained = name_untrained(identity)
         if faults := self.find_faults(trial.key, untrained, files):
             return "damaged", tuple(faults)
         done = "result.json" in files and self._has_before(untrained)
@@ -224,6 +227,11 @@ class Ledger(Pools, Tables):
         """What the trained model answered. Raises RecordError."""
         return self._table(trial_file(key, ANSWERS), self._score_again(key))
 
+    def stamp_trial(self, key: str, untrained: str) -> str:
+        """What differs whenever a file has changed since from which a trial's results are made; its pool's apart."""
+        own = [trial_file(key, file) for file in ("trial.json", "trained.json", "result.json", ANSWERS)]
+        return self._stamp([*own, f"before/{untrained}/{ANSWERS}"])
+
     def mark_untrained(self, p: Planned, questions: pl.DataFrame) -> None:
         """Records the scores of a trial's untrained model."""
         folder = f"before/{name_untrained(p.identity)}"
@@ -235,8 +243,12 @@ class Ledger(Pools, Tables):
         return self._has_before(name_untrained(identity))
 
     def untrained_questions(self, identity: Identity) -> pl.DataFrame:
-        """What the untrained model answered. Raises RecordError."""
-        return self._table(f"before/{name_untrained(identity)}/{ANSWERS}", REMOVE_FOLDER)
+        """What the untrained model of such a trial answered. Raises RecordError."""
+        return self.questions_before(name_untrained(identity))
+
+    def questions_before(self, untrained: str) -> pl.DataFrame:
+        """What an untrained model answered, by its name. Raises RecordError."""
+        return self._table(f"before/{untrained}/{ANSWERS}", REMOVE_FOLDER)
 
     def _has_before(self, untrained: str) -> bool:
         return self.store.exists(f"before/{untrained}/before.json")

@@ -57,14 +57,22 @@ class Pools(Files):
         """Adds a shard of draws to a pool."""
         self.store.write_table(f"pools/{pool}/draws-{uuid.uuid4().hex}.parquet", draws)
 
-    def draws(self, pool: str) -> pl.DataFrame:
+    def draws(self, pool: str, columns: Sequence[str] = ()) -> pl.DataFrame:
         """All draws of a pool, in no order; an empty table without columns if there are none. Raises RecordError.
 
-        Each draw is there once: two runs may have written it before a study was locked.
+        `columns`: the only ones that are read, beside those that name a draw. Each draw is there once: two runs may
+        have written it before a study was locked.
         """
         shards = self._shards(pool, self.store.names(f"pools/{pool}"))
-        draws = concat(self._table(path, REMOVE_SHARD, *DRAW) for path in shards)
+        if columns:
+            draws = concat(self._columns(path, REMOVE_SHARD, [*DRAW, *columns]) for path in shards)
+        else:
+            draws = concat(self._table(path, REMOVE_SHARD, *DRAW) for path in shards)
         return draws.unique(DRAW, keep="first", maintain_order=True) if draws.height else draws
+
+    def stamp_pool(self, pool: str) -> str:
+        """What differs whenever a file of a pool has changed since."""
+        return self._stamp(f"pools/{pool}/{name}" for name in self.store.names(f"pools/{pool}"))
 
     def put_elements(self, pool: str, elements: pl.DataFrame) -> None:
         """Keeps the replay elements of a pool, as the draws gave them."""
@@ -78,6 +86,10 @@ class Pools(Files):
     def read_elements(self, pool: str) -> pl.DataFrame:
         """The replay elements of a pool that a trial has learned from. Raises RecordError, also if there are none."""
         return self._table(f"pools/{pool}/{ELEMENTS}", REMOVE_ELEMENTS)
+
+    def element_draws(self, pool: str) -> pl.DataFrame:
+        """Which draw gave each element of a pool, without their texts. Raises RecordError, also if there are none."""
+        return self._columns(f"pools/{pool}/{ELEMENTS}", REMOVE_ELEMENTS, DRAW)
 
     def _shards(self, pool: str, files: Sequence[str]) -> list[str]:
         """Paths of a pool's shards of draws, among its files."""

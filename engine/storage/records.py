@@ -4,6 +4,7 @@ Each record is one JSON file. What does not fit its type was written by another 
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -125,15 +126,21 @@ class Untrained:
     domain: str
 
 
+@cache
+def adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    """What reads and writes a kind of record; making it takes longer than reading one."""
+    return TypeAdapter(kind)
+
+
 def to_plain(record: Any) -> Any:
     """The record as plain data."""
-    return TypeAdapter(type(record)).dump_python(record, mode="json")
+    return adapter(type(record)).dump_python(record, mode="json")
 
 
 def from_plain(kind: type[R], value: Any, source: str, remedy: str = OTHER_VERSION) -> R:
     """The record, read strictly enough to name what another version wrote. Raises RecordError; `source` is its file."""
     try:
-        return TypeAdapter(kind).validate_python(value)
+        return adapter(kind).validate_python(value)
     except ValidationError as error:
         fields = ", ".join(sorted({".".join(map(str, fault["loc"])) or "all" for fault in error.errors()}))
         raise RecordError(

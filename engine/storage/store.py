@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 import fsspec
 import polars as pl
 from fsspec.implementations.local import LocalFileSystem
+from pydantic_core import from_json
 
 from engine import UserError
 from engine.storage.records import RecordError
@@ -129,24 +130,28 @@ class Store:
             limit = f"at most {MAX_JSON_BYTES / MIB:.0f} MiB are allowed"
             raise RecordError(f"{address}: {size / MIB:.0f} MiB of JSON, {limit}; {remedy}")
         try:
-            return json.loads(self.read_bytes(path))
-        except (ValueError, RecursionError) as error:  # bytes that are no text are a ValueError, too
+            return from_json(self.read_bytes(path))  # in half the time of Python's own; a study has thousands of files
+        except ValueError as error:
             raise RecordError(f"{address}: not JSON ({error}); {remedy}") from error
 
-    def write_table(self, path: str, table: pl.DataFrame) -> None:
-        """Writes a table as Parquet."""
+    def write_table(self, path: str, table: pl.DataFrame | pl.LazyFrame) -> None:
+        """Writes a table as Parquet; a lazy one is made bit by bit, and never whole in memory."""
         buffer = io.BytesIO()
-        table.write_parquet(buffer)
+        table.lazy().sink_parquet(buffer) if isinstance(table, pl.LazyFrame) else table.write_parquet(buffer)
         self.write_bytes(path, buffer.getvalue())
 
-    def read_table(self, path: str, remedy: str = REMAKE) -> pl.DataFrame:
-        """Reads a Parquet file. Raises FileNotFoundError, or RecordError that ends with the remedy."""
+    def read_table(self, path: str, remedy: str = REMAKE, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """Reads a Parquet file, or some of its columns. Raises FileNotFoundError, or RecordError with the remedy."""
         content = self.read_bytes(path)
         try:
-            return pl.read_parquet(io.BytesIO(content))
+            return pl.read_parquet(io.BytesIO(content), columns=columns)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             why = f"not Parquet, {len(content)} bytes" if content else "an empty file"
             raise RecordError(f"{self.address(path)}: {why}; {remedy}") from error
+
+    def scan_table(self, path: str) -> pl.LazyFrame:
+        """A Parquet file as a lazy table. Raises FileNotFoundError."""
+        return pl.scan_parquet(io.BytesIO(self.read_bytes(path)))
 
     def read_columns(self, path: str, remedy: str = REMAKE) -> list[str]:
         """The columns of a Parquet file, from its last bytes. A file that was cut raises what `read_table` raises."""

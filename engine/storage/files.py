@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import polars as pl
@@ -25,6 +26,11 @@ class Files:
 
     def _read(self, kind: type[R], path: str, remedy: str = REMOVE_FOLDER) -> R:
         return from_plain(kind, self._find(self.store.read_json, path, remedy), self.store.address(path))
+
+    def _read_first(self, kind: type[R], path: str, name: str) -> R:
+        """The first field of a record; the others are not read."""
+        value = self._find(partial(self.store.read_first, name=name), path, REMOVE_FOLDER)
+        return from_plain(kind, value, self.store.address(path))
 
     def _table(self, path: str, remedy: str, *columns: str) -> pl.DataFrame:
         """A table that has these columns."""

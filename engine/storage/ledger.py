@@ -205,11 +205,16 @@ class Ledger(Pools, Tables):
         return self._read(Trained, trial_file(key, "trained.json"))
 
     def all_trained(self) -> Iterator[tuple[Trial, Trained]]:
-        """All trials that are trained, with what training took; damaged ones are not among them."""
+        """All trials that are trained, with what training took, except those of which one cannot be read.
+
+        Of what was begun only the trial is read: its identity is nearly all of the file.
+        """
         for key in self.store.names("trials"):
             with suppress(RecordError):
                 if self.is_trained(key):
-                    yield self.begun(key).trial, self.trained(key)
+                    trial = self._read_first(Trial, trial_file(key, "trial.json"), "trial")
+                    if trial.key == key:
+                        yield trial, self.trained(key)
 
     # ---- its scores --------------------------------------------------------------------------------------------------
 

@@ -76,7 +76,7 @@ class Pools(Files):
 
     def put_elements(self, pool: str, elements: pl.DataFrame) -> None:
         """Keeps the replay elements of a pool, as the draws gave them."""
-        self.store.write_table(f"pools/{pool}/{ELEMENTS}", elements)
+        self.store.write_table(f"pools/{pool}/{ELEMENTS}", elements, "lz4")  # each trial reads it
 
     def elements(self, pool: str) -> pl.DataFrame | None:
         """The replay elements of a pool; None if no self-play phase has read its draws. Raises RecordError."""

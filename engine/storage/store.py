@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import fsspec
 import polars as pl
@@ -25,8 +25,10 @@ from pydantic_core import from_json
 from engine import UserError
 from engine.storage.records import RecordError
 
+Compression = Literal["zstd", "lz4"]
 MIB = 2**20
 MAX_JSON_BYTES = 64 * MIB  # of one record; ours have kilobytes, and parsing takes a multiple of a file's size
+START_BYTES = 2**14  # of a JSON file: its first field is there
 END_BYTES = 2**16  # of a Parquet file: its list of columns is there, and has a few thousand bytes
 REMAKE = "remove it, so that it is made again"
 PARTS = f"*.{'[0-9a-f]' * 32}.part"  # what is being written, beside its place
@@ -134,10 +136,26 @@ class Store:
         except ValueError as error:
             raise RecordError(f"{address}: not JSON ({error}); {remedy}") from error
 
-    def write_table(self, path: str, table: pl.DataFrame | pl.LazyFrame) -> None:
-        """Writes a table as Parquet; a lazy one is made bit by bit, and never whole in memory."""
+    def read_first(self, path: str, remedy: str, *, name: str) -> Any:
+        """The first field of a JSON object, whatever comes after it. Raises what `read_json` raises."""
+        with self._explain_errors(path):
+            fs, inner = self._place(path)
+            start = fs.cat_file(inner, end=START_BYTES)
+        try:
+            return from_json(start, allow_partial=True)[name]
+        except (ValueError, KeyError, TypeError) as error:
+            raise RecordError(f"{self.address(path)}: no JSON that begins with {name!r}; {remedy}") from error
+
+    def write_table(self, path: str, table: pl.DataFrame | pl.LazyFrame, compression: Compression = "zstd") -> None:
+        """Writes a table as Parquet; a lazy one is made bit by bit, and never whole in memory.
+
+        Of the compressions, zstd makes the smallest files, and lz4 those that are read in the shortest time.
+        """
         buffer = io.BytesIO()
-        table.lazy().sink_parquet(buffer) if isinstance(table, pl.LazyFrame) else table.write_parquet(buffer)
+        if isinstance(table, pl.LazyFrame):
+            table.sink_parquet(buffer, compression=compression)
+        else:
+            table.write_parquet(buffer, compression=compression)
         self.write_bytes(path, buffer.getvalue())
 
     def read_table(self, path: str, remedy: str = REMAKE, columns: Sequence[str] | None = None) -> pl.DataFrame:

@@ -75,8 +75,9 @@ class Pools(Files):
         return self._stamp(f"pools/{pool}/{name}" for name in self.store.names(f"pools/{pool}"))
 
     def put_elements(self, pool: str, elements: pl.DataFrame) -> None:
-        """Keeps the replay elements of a pool, as the draws gave them."""
+        """Keeps the replay elements of a pool, as its draws gave them, which are all there: they become one file."""
         self.store.write_table(f"pools/{pool}/{ELEMENTS}", elements, "lz4")  # each trial reads it
+        self._merge_draws(pool)
 
     def elements(self, pool: str) -> pl.DataFrame | None:
         """The replay elements of a pool; None if no self-play phase has read its draws. Raises RecordError."""
@@ -90,6 +91,14 @@ class Pools(Files):
     def element_draws(self, pool: str) -> pl.DataFrame:
         """Which draw gave each element of a pool, without their texts. Raises RecordError, also if there are none."""
         return self._columns(f"pools/{pool}/{ELEMENTS}", REMOVE_ELEMENTS, DRAW)
+
+    def _merge_draws(self, pool: str) -> None:
+        """Makes one shard of all. If it is killed in between, some draws are there twice, and are read once."""
+        shards = self._shards(pool, self.store.names(f"pools/{pool}"))
+        if len(shards) > 1:
+            self.add_draws(pool, self.draws(pool))
+            for path in shards:
+                self.store.remove(path)
 
     def _shards(self, pool: str, files: Sequence[str]) -> list[str]:
         """Paths of a pool's shards of draws, among its files."""

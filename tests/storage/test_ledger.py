@@ -258,6 +258,15 @@ def test_each_damaged_shard_of_a_pool_is_named(ledger: Ledger) -> None:
     assert len(plan_one(ledger).differs) == 2
 
 
+def test_the_draws_of_a_pool_that_was_read_are_in_one_file(ledger: Ledger) -> None:
+    for number in range(3):
+        ledger.add_draws("p", pl.DataFrame({"item": ["a"], "draw": [number]}))
+    before = ledger.draws("p").sort("draw")
+    ledger.put_elements("p", TABLE)
+    assert file_of(ledger, "pools/p/draws-*.parquet")
+    assert ledger.draws("p").sort("draw").equals(before)
+
+
 def test_some_columns_of_draws_are_read_without_the_others(ledger: Ledger) -> None:
     rows = {"item": ["a", "a"], "draw": [0, 1], "tokens": [5, 6], "text": ["x", "y"]}
     ledger.add_draws("p", pl.DataFrame(rows))

@@ -53,10 +53,8 @@ TAKEN = ("train_tokens", "unique_tokens", "train_flops", "train_loss", "train_se
 RAN_ON = ("device", "device_name", "n_workers", "zero_stage")
 ESTIMATED = ("train_tokens", "train_flops", "selfplay_flops", "seconds")
 OTHER_FORMS = tuple(name for name in FORMS if name != CHOICE.name)
-# Null for all trials of a study, unless somebody asked or named something.
-TYPES = {f"accuracy_{form}": pl.Float64 for form in OTHER_FORMS} | {"label": pl.String}
-
-
+# Null for all trials of a study, unless somebody asked or named something, or trained adapters.
+TYPES = {f"accuracy_{form}": pl.Float64 for form in OTHER_FORMS} | {"label": pl.String, "lora_rank": pl.Int64}
 # What makes a row: this release, with the columns that the text above names (a test holds that it names all).
 MADE_BY = [version("engram"), __doc__]
 SHARED_TABLES = 64  # of untrained models and of pools, kept while they may be needed again
@@ -92,14 +90,12 @@ class Shared:
 
 def is_current(ledger: Ledger) -> bool:
     """Are the tables readable, of all trials that are done as they are now, and of no others?"""
-    keys = set(ledger.done_keys())
+    keys, shared = set(ledger.done_keys()), Shared(ledger)
     try:
         _, _, sources = ledger.results_with_sources()
     except RecordError:
         return not keys
-    return set(sources["trial"]) == keys and all(
-        is_unchanged(row, ledger, Shared(ledger)) for row in sources.to_dicts()
-    )
+    return set(sources["trial"]) == keys and all(is_unchanged(row, ledger, shared) for row in sources.to_dicts())
 
 
 def collect(ledger: Ledger) -> list[Failure]:
@@ -149,24 +145,29 @@ def stamp(key: str, untrained: str, pool_name: str, ledger: Ledger, shared: Shar
 
 def read_all(folders: Iterable[str], ledger: Ledger, shared: Shared) -> tuple[Collected | None, list[Failure]]:
     """The rows of these trials, None if there are none; and those that are left out, and why."""
-    rows: list[dict[str, Any]] = []
-    questions: list[pl.DataFrame] = []
-    sources: list[dict[str, str]] = []
+    found: list[tuple[Done, list[dict[str, Any]]]] = []
     left_out: list[Failure] = []
     for folder in folders:
         try:
             done = read_done(ledger, folder, shared)
-            rows += trial_rows(ledger, done, shared)
-            questions.append(done.questions)
-            sources.append(done.source)
+            found.append((done, trial_rows(ledger, done, shared)))
         except AnotherTrial:
             continue  # a copy that a person made
         except (UserError, pl.exceptions.PolarsError) as error:
             left_out.append(Failure(key=folder, phase="storage", reason=f"not in the results: {explain(error)}"))
-    if not rows:
-        return None, left_out
-    trials = pl.DataFrame(rows, schema_overrides=TYPES, infer_schema_length=None)
-    return Collected(trials=trials, questions=pl.concat(questions).lazy(), sources=pl.DataFrame(sources)), left_out
+    return combine(found), left_out
+
+
+def combine(found: Sequence[tuple[Done, list[dict[str, Any]]]]) -> Collected | None:
+    """Trials with their rows, as tables; None if there are none."""
+    if not found:
+        return None
+    rows = [row for _, of_trial in found for row in of_trial]
+    return Collected(
+        trials=pl.DataFrame(rows, schema_overrides=TYPES, infer_schema_length=None),
+        questions=pl.concat(done.questions for done, _ in found).lazy(),
+        sources=pl.DataFrame([done.source for done, _ in found]),
+    )
 
 
 def explain(error: Exception) -> str:

@@ -10,7 +10,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,7 +20,7 @@ from cli import terminal
 
 from bench.contest import Measure, apart
 from engine import UserError, results
-from engine.cluster import machines
+from engine.cluster.machines import GIB, Machine
 from engine.evaluation import marks, questions
 from engine.planning import plan, shipped
 from engine.selfplay import pool, protocols
@@ -34,16 +34,8 @@ from engine.training.job import Job, replay
 
 GOALS = {"plan, all to do": 10.0, "plan, all done": 10.0, "all replays": 60.0, "collect": 60.0, "collect again": 5.0}
 GOAL_GIB = 2.0
-N_WORDS, WORDS_PER_TEXT, DUPLICATES = 3000, 25, 0.05  # the vocabulary, the length of an element, the share made twice
+N_WORDS, WORDS_PER_TEXT, DUPLICATES = 3000, 25, 0.05  # a vocabulary; of an element; the share made twice
 KIB = 1024
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Seconds:
-    """What a step took."""
-
-    step: str
-    seconds: float
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         apart(make_store, folder, args.share, env={})
         (taken, gib), _ = apart(measure, folder, args.share, env={})
-    measures = [Measure(what=f"{s.step}, seconds", value=s.seconds, goal=GOALS[s.step], at_most=True) for s in taken]
+    measures = [Measure(what=f"{step}, seconds", value=taken[step], goal=GOALS[step], at_most=True) for step in GOALS]
     measures.append(Measure(what="peak memory, GiB", value=gib, goal=GOAL_GIB, at_most=True))
     print(f"driver, {len(choose(args.share).trials)} trials of newnews")
     for one in measures:
@@ -71,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def choose(share: float) -> Study:
-    """The study, or those of its trials that use the first pools of each model."""
+    """The study, or those of its trials that use a share of its pools, whichever they are."""
     study = shipped.newnews()
     pools = sorted({t.pool for t in study.trials}, key=lambda name: Random(name).random())
     chosen = set(pools[: max(1, round(share * len(pools)))])
@@ -79,23 +71,23 @@ def choose(share: float) -> Study:
 
 
 def plan_all(study: Study, ledger: Ledger) -> list[Planned]:
-    """The plan on nodes of 8 GPUs, whatever this machine has."""
-    return plan.plan(study, ledger, machines.this_machine("gpu"))
+    """The plan on a node of 8 GPUs, whatever this machine has."""
+    return plan.plan(study, ledger, Machine(device="gpu", n_cpus=64, n_gpus=8, device_gib=80.0))
 
 
 # ---- what is measured ------------------------------------------------------------------------------------------------
 
 
-def measure(folder: str, share: float) -> tuple[list[Seconds], float]:
-    """Seconds of all steps, and peak memory in GiB. The last trial of the store is not done yet."""
+def measure(folder: str, share: float) -> tuple[dict[str, float], float]:
+    """Seconds of each step, and peak memory in GiB. One trial of the store is not done until the last step."""
     study, ledger = choose(share), Ledger(Store(f"{folder}/newnews"))
-    taken: list[Seconds] = []
+    taken: dict[str, float] = {}
 
     def timed(step: str, function: Callable[[], Any]) -> Any:
         terminal().print(f"[dim]{step} …", highlight=False)
         began = time.monotonic()
         value = function()
-        taken.append(Seconds(step=step, seconds=time.monotonic() - began))
+        taken[step] = time.monotonic() - began
         return value
 
     timed("plan, all to do", lambda: plan_all(study, Ledger(Store(f"{folder}/empty"))))
@@ -105,7 +97,7 @@ def measure(folder: str, share: float) -> tuple[list[Seconds], float]:
     [last] = [p for p in planned if p.state != "done"]
     score(last, ledger, make_answers(last))
     timed("collect again", lambda: check_left_out(results.collect(ledger)))
-    return taken, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB / machines.GIB
+    return taken, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB / GIB
 
 
 def read_replays(planned: Sequence[Planned], ledger: Ledger) -> None:

@@ -26,6 +26,7 @@ from engine import UserError
 from engine.storage.records import RecordError
 
 Compression = Literal["zstd", "lz4"]
+LOCAL = LocalFileSystem()  # to look it up for each file takes as long as to look at the file
 MIB = 2**20
 MAX_JSON_BYTES = 64 * MIB  # of one record; ours have kilobytes, and parsing takes a multiple of a file's size
 START_BYTES = 2**14  # of a JSON file: its first field is there
@@ -254,7 +255,7 @@ class Store:
     def _place(self, path: str) -> tuple[Any, str]:
         """The file system of a path, and the path in it. Listings are not cached: other machines write here, too."""
         if self.is_local:
-            return LocalFileSystem(), self.address(path)
+            return LOCAL, self.address(path)
         try:
             kind: Any = fsspec.get_filesystem_class(self.root.partition("://")[0])
         except (ImportError, ValueError) as error:

@@ -21,7 +21,7 @@ class Tables(Files):
         """Writes the two results tables, and last what each trial's rows were made from."""
         self.store.remove(SOURCES)
         for name, table in zip(RESULT_TABLES, (trials, questions), strict=True):
-            self.store.write_table(f"results/{name}.parquet", table)
+            self.store.write_table(f"results/{name}.parquet", table, "lz4")  # millions of rows, written again and again
         self.store.write_table(SOURCES, sources)
 
     def results_with_sources(self) -> tuple[pl.DataFrame, pl.LazyFrame, pl.DataFrame]:

@@ -41,7 +41,7 @@ class Files:
     def _columns(self, path: str, remedy: str, columns: Sequence[str]) -> pl.DataFrame:
         """These columns of a table; the others are not read."""
         self._check_table(path, remedy, *columns)
-        return self.store.read_table(path, remedy, columns)
+        return self.store.read_table(path, remedy, list(columns))
 
     def _check_table(self, path: str, remedy: str, *columns: str) -> None:
         """Raises RecordError if a table is missing, cut or without one of these columns. Reads only its end."""

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,7 +159,7 @@ class Store:
             table.write_parquet(buffer, compression=compression)
         self.write_bytes(path, buffer.getvalue())
 
-    def read_table(self, path: str, remedy: str = REMAKE, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    def read_table(self, path: str, remedy: str = REMAKE, columns: list[str] | None = None) -> pl.DataFrame:
         """Reads a Parquet file, or some of its columns. Raises FileNotFoundError, or RecordError with the remedy."""
         content = self.read_bytes(path)
         try:

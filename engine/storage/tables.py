@@ -20,7 +20,8 @@ class Tables(Files):
     def put_results(self, trials: pl.DataFrame, questions: pl.LazyFrame, sources: pl.DataFrame) -> None:
         """Writes the two results tables, and last what each trial's rows were made from."""
         self.store.remove(SOURCES)
-        for name, table in zip(RESULT_TABLES, (trials, questions), strict=True):
+        tables: list[pl.DataFrame | pl.LazyFrame] = [trials, questions]
+        for name, table in zip(RESULT_TABLES, tables, strict=True):
             self.store.write_table(f"results/{name}.parquet", table, "lz4")  # millions of rows, written again and again
         self.store.write_table(SOURCES, sources)
 

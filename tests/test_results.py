@@ -6,6 +6,7 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import polars as pl
 import pytest
@@ -35,20 +36,24 @@ TRIALS = grid(
     forms=("choice", "statement"),
 )
 SECONDS = 6.0
+SCORED = Scored(accuracy_closed_book=0.5, accuracy_icl=0.5, evaluate_seconds=SECONDS, tensor_parallel=2)
 
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
     """The ledger of a study of which every trial is done, with answers that were made up."""
     ledger = Ledger(Store(str(tmp_path_factory.mktemp("runs") / "made")))
-    planned = plan.plan(Study(name="made", trials=TRIALS, n_items=N_ITEMS), ledger, CPU)
-    for p in planned:
+    for p in plan_made(ledger):
         finish(p, ledger)
     results.collect(ledger)
     return ledger
 
 
-def finish(p: Planned, ledger: Ledger) -> None:
+def plan_made(ledger: Ledger) -> list[Planned]:
+    return plan.plan(Study(name="made", trials=TRIALS, n_items=N_ITEMS), ledger, CPU)
+
+
+def finish(p: Planned, ledger: Ledger, right_every: int = 2) -> None:
     """Writes what the phases would have written."""
     ledger.begin(p, {"python": "3.11", "ray": "2.60"})
     ledger.claim_pool(p.trial.pool, p.identity["pool"])
@@ -59,8 +64,7 @@ def finish(p: Planned, ledger: Ledger) -> None:
     ledger.mark_trained(p.trial.key, pl.DataFrame({"step": [0]}), trained())
     if not ledger.has_untrained(p.identity):
         ledger.mark_untrained(p, answers(p, right_every=4))
-    scored = Scored(accuracy_closed_book=0.5, accuracy_icl=0.5, evaluate_seconds=SECONDS, tensor_parallel=2)
-    ledger.mark_done(p.trial.key, answers(p, right_every=2), scored)
+    ledger.mark_done(p.trial.key, answers(p, right_every), SCORED)
 
 
 def draw(item: str, n: int) -> Draw:
@@ -225,6 +229,7 @@ def test_a_copy_that_a_person_made_is_not_in_the_tables(copied: Ledger) -> None:
 
 def test_trials_of_a_protocol_that_is_gone_keep_their_rows(copied: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     before = table(copied, "trials")
+    copied.store.remove("results")
     monkeypatch.delitem(protocols.PROTOCOLS, "paraphrase")
     assert not results.collect(copied)
     assert table(copied, "trials").equals(before)
@@ -235,6 +240,7 @@ def test_trials_of_a_protocol_that_is_gone_keep_their_rows(copied: Ledger, monke
 
 def test_a_trial_of_a_model_that_is_gone_is_left_out(copied: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(catalogue.KNOWN, "qwen2.5-0.5b")
+    copied.store.remove("results")
     left_out = results.collect(copied)
     assert {f.key for f in left_out} == {t.key for t in TRIALS if t.trainee == "qwen2.5-0.5b"}
     assert all("qwen2.5-0.5b" in f.reason for f in left_out)
@@ -245,6 +251,78 @@ def test_a_trial_without_the_elements_that_it_learned_from_is_not_free_of_cost(c
     left_out = results.collect(copied)
     assert {f.key for f in left_out} == {t.key for t in TRIALS if t.pool == TRIALS[-1].pool}
     assert all("run jobs/selfplay.py" in f.reason for f in left_out)
+
+
+# ---- collected again -------------------------------------------------------------------------------------------------
+
+
+def list_read(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The trials whose files a collect reads."""
+    read: list[str] = []
+    real = results.read_done
+    monkeypatch.setattr(results, "read_done", lambda ledger, key, shared: read.append(key) or real(ledger, key, shared))
+    results.collect(ledger)
+    return read
+
+
+def score_again(ledger: Ledger, key: str, right_every: int) -> None:
+    """Other answers, as a second evaluation would write them."""
+    [p] = [p for p in plan_made(ledger) if p.trial.key == key]
+    ledger.mark_done(key, answers(p, right_every), SCORED)
+
+
+def test_only_what_has_changed_is_read_again(copied: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list_read(copied, monkeypatch) == []
+    score_again(copied, TRIALS[2].key, right_every=3)
+    assert list_read(copied, monkeypatch) == [TRIALS[2].key]
+
+
+def test_a_pool_or_a_base_that_has_changed_is_read_again(copied: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied.add_draws(TRIALS[-1].pool, pool.draws_table([draw("another", 0)]))
+    assert list_read(copied, monkeypatch) == [t.key for t in TRIALS if t.pool == TRIALS[-1].pool]
+    [p, *_] = [p for p in plan_made(copied) if p.trial.trainee == "smollm2-135m"]
+    copied.mark_untrained(p, answers(p, right_every=5))
+    assert list_read(copied, monkeypatch) == sorted(t.key for t in TRIALS if t.trainee == "smollm2-135m")
+
+
+def test_tables_that_another_release_or_person_wrote_are_made_again(
+    copied: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = sorted(t.key for t in TRIALS)
+    file = path_in(copied, "results/trials.parquet")
+    later = time.time() + 60
+    os.utime(file, (later, later))
+    assert list_read(copied, monkeypatch) == everything
+    assert list_read(copied, monkeypatch) == []
+    monkeypatch.setattr(results, "MADE_BY", ["the next release"])
+    assert list_read(copied, monkeypatch) == everything
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_happens_the_tables_are_those_of_a_collect_from_nothing(copied: Ledger, seed: int) -> None:
+    random = Random(seed)
+    for _ in range(6):
+        for key in random.sample([t.key for t in TRIALS], k=random.randint(0, 3)):
+            change(copied, key, random)
+        left_out, tables = results.collect(copied), copied.results()
+        copied.store.remove("results")
+        assert results.collect(copied) == left_out
+        assert all(a.equals(b) and a.schema == b.schema for a, b in zip(tables, copied.results(), strict=True))
+
+
+def change(ledger: Ledger, key: str, random: Random) -> None:
+    """One of the things that happen to a trial: scored again, damaged, trained and scored again, removed."""
+    what = random.choice(["scored", "scored", "damaged", "no weights", "removed"])
+    if what == "removed":
+        ledger.store.remove(f"trials/{key}")
+    elif what == "damaged":
+        ledger.store.write_bytes(f"trials/{key}/questions.parquet", b"")
+    elif what == "no weights":
+        ledger.withdraw_training(key)
+    else:
+        ledger.store.remove(f"trials/{key}")
+        [p] = [p for p in plan_made(ledger) if p.trial.key == key]
+        finish(p, ledger, right_every=random.randint(2, 6))
 
 
 def test_questions_say_what_they_need(ledger: Ledger) -> None:

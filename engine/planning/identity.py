@@ -24,7 +24,7 @@ def identify_pool(trial: Trial, items: Sequence[NewsItem]) -> Identity:
         "with_news": chat.WITH_NEWS,
         "sampling": asdict(trial.sampling),
         "source": trial.source,
-        "news": {item.id: item.text for item in items},
+        "news": identify_news(tuple(items)),
     }
 
 
@@ -36,9 +36,21 @@ def identify_trial(trial: Trial, items: Sequence[NewsItem]) -> Identity:
         "training": asdict(trial.training),
         "trainee": revision(trial.trainee),
         "pool": identify_pool(trial, items),
-        "asked": questions.identify(items, trial.forms),
+        "asked": identify_asked(tuple(items), tuple(trial.forms)),
         "asking": chat.WORDINGS,
     }
+
+
+@cache
+def identify_news(items: tuple[NewsItem, ...]) -> Identity:
+    """The texts of news items. The trials of a study share it, as they do what they are asked."""
+    return {item.id: item.text for item in items}
+
+
+@cache
+def identify_asked(items: tuple[NewsItem, ...], forms: tuple[str, ...]) -> Identity:
+    """All that is asked about news items."""
+    return questions.identify(items, forms)
 
 
 @cache

@@ -12,7 +12,7 @@ from engine.models import catalogue
 from engine.news.items import NewsItem
 from engine.planning import checks, estimate, identity, placement
 from engine.planning.estimate import Speeds
-from engine.storage.ledger import Ledger
+from engine.storage.ledger import Ledger, name_untrained
 from engine.storage.records import Planned
 from engine.study import Study, Trial
 
@@ -53,13 +53,20 @@ def device_faults(trial: Trial, device: Device) -> Iterator[str]:
 def read_states(planned: Sequence[Planned], ledger: Ledger) -> list[Planned]:
     """The trials with their states as they are now. A trial is damaged, too, if its pool is."""
     of_pool = {name: tuple(ledger.find_pool_faults(name)) for name in sorted({p.trial.pool for p in planned})}
+    users = {name_asked(p): p for p in planned}
+    untrained = {asked: name_untrained(p.identity) for asked, p in users.items()}
     now = []
     for p in planned:
-        state, differs = ledger.state(p.trial, p.identity)
+        state, differs = ledger.state(p.trial, p.identity, untrained[name_asked(p)])
         if state != "stale" and of_pool[p.trial.pool]:
             state, differs = "damaged", differs + of_pool[p.trial.pool]
         now.append(replace(p, state=state, differs=differs))
     return now
+
+
+def name_asked(p: Planned) -> tuple[object, ...]:
+    """Equal for trials whose untrained model is the same and is asked the same about the same news."""
+    return p.trial.trainee, p.trial.precision, p.trial.domain, tuple(p.trial.forms), p.items
 
 
 def plan_trial(trial: Trial, items: tuple[NewsItem, ...], cluster: Cluster, speeds: Speeds) -> Planned:

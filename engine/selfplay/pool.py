@@ -14,7 +14,8 @@ import polars as pl
 
 from engine.inference.chat import Element
 from engine.news.items import NewsItem
-from engine.selfplay.protocols import Draft, Protocol, distinct
+from engine.selfplay.duplicates import find_distinct
+from engine.selfplay.protocols import Draft, Protocol
 from engine.storage.ledger import Ledger
 
 DRAWS: dict[str, Any] = {
@@ -89,7 +90,7 @@ def elements_of(draws: Sequence[Draw], protocol: Protocol) -> tuple[list[tuple[i
     """
     ordered = sorted(draws, key=lambda d: d.number)
     pairs = [(d.number, e) for d in ordered for e in d.draft.elements]
-    kept, dropped = distinct([e for _, e in pairs], protocol.distinct_by)
+    kept, dropped = find_distinct([e for _, e in pairs], protocol.distinct_by)
     return [pairs[i] for i in kept], sum((d.draft.dropped for d in ordered), dropped)
 
 
@@ -131,6 +132,13 @@ def draws_needed(draws: pl.DataFrame, elements: pl.DataFrame, budget: int) -> pl
     """The first draws of each item, as many as its first `budget` elements took."""
     last = elements.group_by("item", maintain_order=True).head(budget).group_by("item").agg(last=pl.col("draw").max())
     return draws.join(last, on="item").filter(pl.col("draw") <= pl.col("last")).drop("last")
+
+
+def read_costs(ledger: Ledger, pool: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What each draw of a pool cost (completions, tokens), and which draw gave each element; no texts."""
+    draws = ledger.draws(pool, ("completions", "prompt_tokens", "new_tokens"))
+    draws = draws if draws.height else pl.DataFrame(schema=DRAWS)
+    return draws.with_columns(completions=pl.col("completions").list.len()), ledger.element_draws(pool)
 
 
 def yields(ledger: Ledger, pool: str, protocol: Protocol) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from engine.storage.fingerprint import Identity
 from engine.study import Trial
 
 R = TypeVar("R")
+ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 State = Literal["done", "trained", "to do", "failed", "stale", "damaged"]
 Phase = Literal["self-play", "fine-tune", "evaluate", "storage"]  # storage: its files cannot be read
 OTHER_VERSION = "use another --storage, or remove its folder if its results are not needed"
@@ -132,15 +133,23 @@ class Untrained:
     domain: str
 
 
+def adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    """What reads and writes a kind of record; to make it takes longer than to read one, so that each is made once."""
+    if kind not in ADAPTERS:
+        ADAPTERS[kind] = TypeAdapter(kind)
+    return ADAPTERS[kind]
+
+
 def to_plain(record: Any) -> Any:
     """The record as plain data."""
-    return TypeAdapter(type(record)).dump_python(record, mode="json")
+    return adapter(type(record)).dump_python(record, mode="json")
 
 
 def from_plain(kind: type[R], value: Any, source: str, remedy: str = OTHER_VERSION) -> R:
     """The record, read strictly enough to name what another version wrote. Raises RecordError; `source` is its file."""
     try:
-        return TypeAdapter(kind).validate_python(value)
+        record: R = adapter(kind).validate_python(value)
+        return record
     except ValidationError as error:
         fields = ", ".join(sorted({".".join(map(str, fault["loc"])) or "all" for fault in error.errors()}))
         raise RecordError(

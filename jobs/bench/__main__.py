@@ -7,6 +7,7 @@ examples:
   python jobs/bench selfplay --against ray-data-llm
   python jobs/bench finetune --model qwen2.5-coder-0.5b
   python jobs/bench evaluate --separate 2
+  python jobs/bench driver --share 0.1
   python jobs/bench fits --laws additive rectified --draws 50
 """
 
@@ -20,7 +21,7 @@ sys.path[0] = str(Path(__file__).parents[1])  # jobs/, where `cli` is; Python pu
 from cli import check_out, exit_status  # noqa: E402
 
 from analysis.errors import FitError  # noqa: E402
-from bench import evaluate, finetune, fits, selfplay  # noqa: E402
+from bench import driver, evaluate, finetune, fits, selfplay  # noqa: E402
 
 # name: module, what it measures, examples
 BENCHMARKS: dict[str, tuple[Any, str, str]] = {
@@ -39,6 +40,11 @@ BENCHMARKS: dict[str, tuple[Any, str, str]] = {
         evaluate,
         "Seconds to score 8 adapters on one engine per adapter over all 8 on one engine, from process start on.",
         "evaluate\n  python jobs/bench evaluate --separate 2 --out evaluate.json",
+    ),
+    "driver": (
+        driver,
+        "Seconds to plan, read and collect all 1,960 trials of `newnews` from a made store, and the memory it takes.",
+        "driver\n  python jobs/bench driver --share 0.1",
     ),
     "fits": (
         fits,

@@ -17,7 +17,8 @@ from engine.models import catalogue
 from engine.news.items import load_news
 from engine.planning import placement
 from engine.selfplay import protocols
-from engine.storage.ledger import Ledger, split_pool_address
+from engine.storage.ledger import Ledger
+from engine.storage.pools import split_pool_address
 from engine.storage.store import Store
 from engine.study import Training, Trial
 from engine.training.job import Job, environment

@@ -11,12 +11,13 @@ import pytest
 from conftest import CPU, GPU_NODES
 
 from engine import UserError
-from engine.news.items import load_news
+from engine.news.items import NewsItem, Question, load_news
+from engine.planning import identity as identities
 from engine.planning import plan, shipped
 from engine.planning.identity import identify_pool, identify_trial
 from engine.planning.plan import Refused
 from engine.storage.fingerprint import Identity, canonical, differences, fingerprint
-from engine.storage.ledger import Ledger
+from engine.storage.ledger import Ledger, name_untrained
 from engine.storage.store import Store
 from engine.study import Sampling, Study, Training, Trial, grid, narrow
 
@@ -57,6 +58,21 @@ def test_a_key_depends_on_the_trial_alone_and_a_label_names_its_settings() -> No
     slow = replace(TRIAL, training=Training(learning_rate=5e-4, epochs=2), label="slow")
     assert slow.key == "events-paraphrase-smollm2-135m-n8-s0-slow"
     assert identity(slow) == identity(replace(slow, label=""))
+
+
+def test_the_fingerprint_of_a_trial_is_what_it_always_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of made news, and without the code of a protocol, which may change: results that are there must stay valid."""
+    monkeypatch.setattr(identities, "digest", lambda protocol: "the code")
+    news = NewsItem(
+        id="events-a",
+        domain="events",
+        text="On 3 May 2028 the harbour of Lindvik was closed to ships longer than 80 metres.",
+        questions=(Question(id="events-a/q1", text="When?", options=("in March", "in May"), answer=1),),
+    )
+    trial = Trial(trainee="qwen2.5-0.5b", domain="events", protocol="naive", forms=("choice",), budget=4)
+    made = identify_trial(trial, [news])
+    assert fingerprint(made) == "72d4a19ecf8ce5172fcba36d668196071ba6bd218f0d1d11d51921b8ff047cee"
+    assert name_untrained(made) == "qwen2.5-0.5b-events-241ea4bb1845"
 
 
 # ---- pools and runs --------------------------------------------------------------------------------------------------

@@ -239,6 +239,46 @@ def test_one_damaged_trial_does_not_hide_the_state_of_the_others(ledger: Ledger)
     }
 
 
+def test_an_untrained_model_counts_only_for_trials_that_ask_it_the_same(ledger: Ledger) -> None:
+    other = replace(TRIAL, forms=("choice", "statement"))
+    finish(ledger, TRIAL)
+    p = plan_one(ledger, other)
+    ledger.begin(p, {})
+    ledger.mark_trained(other.key, TABLE, TRAINED)
+    ledger.mark_done(other.key, TABLE, SCORED)
+    planned = plan.plan(Study(name="s", trials=(TRIAL, other), n_items=1), ledger, CPU)
+    assert {p.trial.key: p.state for p in planned} == {TRIAL.key: "done", other.key: "trained"}
+
+
+def test_each_damaged_shard_of_a_pool_is_named(ledger: Ledger) -> None:
+    finish(ledger, TRIAL)
+    ledger.add_draws(TRIAL.pool, pl.DataFrame({"item": ["a"], "draw": [1]}))
+    for file in Path(ledger.store.root).glob("pools/*/draws-*.parquet"):
+        file.write_bytes(b"")
+    assert len(plan_one(ledger).differs) == 2
+
+
+def test_the_draws_of_a_pool_that_was_read_are_in_one_file(ledger: Ledger) -> None:
+    for number in range(3):
+        ledger.add_draws("p", pl.DataFrame({"item": ["a"], "draw": [number]}))
+    before = ledger.draws("p").sort("draw")
+    ledger.put_elements("p", TABLE)
+    assert file_of(ledger, "pools/p/draws-*.parquet")
+    assert ledger.draws("p").sort("draw").equals(before)
+
+
+def test_some_columns_of_draws_are_read_without_the_others(ledger: Ledger) -> None:
+    rows = {"item": ["a", "a"], "draw": [0, 1], "tokens": [5, 6], "text": ["x", "y"]}
+    ledger.add_draws("p", pl.DataFrame(rows))
+    ledger.add_draws("p", pl.DataFrame(rows))
+    assert ledger.draws("p", ["tokens"]).sort("draw").to_dicts() == [
+        {"item": "a", "draw": 0, "tokens": 5},
+        {"item": "a", "draw": 1, "tokens": 6},
+    ]
+    with pytest.raises(RecordError, match="without column 'cost'"):
+        ledger.draws("p", ["cost"])
+
+
 def test_each_full_fine_tune_of_a_base_fails_for_its_own_reason(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """Files appear whole or not at all, on a disk and on an object store alike; what goes wrong is said in one line."""
 
+import io
 import os
 import shutil
 import subprocess
@@ -256,3 +257,40 @@ def test_room_is_that_of_the_disk_also_before_there_is_a_folder(tmp_path: Path) 
     assert Store(str(tmp_path / "no/folder")).free_bytes() == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
     assert Store("memory://bucket/x").free_bytes() is None
     assert stores.MAX_JSON_BYTES == 64 * 2**20
+
+
+# ---- less than a whole file ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows_per_group", [1_000_000, 1])
+def test_the_columns_of_a_table_are_in_its_end(store: Store, rows_per_group: int) -> None:
+    wide = pl.DataFrame({f"a column with a long name {n}": range(500) for n in range(4)})
+    buffer = io.BytesIO()
+    wide.write_parquet(buffer, row_group_size=rows_per_group)
+    store.write_bytes("t.parquet", buffer.getvalue())
+    assert store.read_columns("t.parquet") == wide.columns
+    store.write_bytes("t.parquet", buffer.getvalue()[:-1])
+    with pytest.raises(RecordError, match=r"t\.parquet: not Parquet"):
+        store.read_columns("t.parquet")
+
+
+def test_a_long_table_is_not_read_for_its_columns(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write_table("t.parquet", pl.DataFrame({"a": range(100_000)}))
+    monkeypatch.setattr(Store, "read_bytes", lambda store, path: pytest.fail(f"all of {path} was read"))
+    assert store.read_columns("t.parquet") == ["a"]
+
+
+def test_the_first_field_is_read_whatever_comes_after_it(store: Store) -> None:
+    store.write_json("a.json", {"trial": {"seed": 1}, "identity": "x" * 100_000})
+    assert store.read_first("a.json", "remove it", name="trial") == {"seed": 1}
+    for content in (b"", b"[1]", b'{"other": 1}', b"\xff"):
+        store.write_bytes("a.json", content)
+        with pytest.raises(RecordError, match=r"a\.json: no JSON that begins with 'trial'; remove it"):
+            store.read_first("a.json", "remove it", name="trial")
+
+
+def test_a_lazy_table_is_written_as_one_that_is_whole(store: Store) -> None:
+    store.write_table("whole.parquet", TABLE)
+    store.write_table("lazy.parquet", store.scan_table("whole.parquet").filter(pl.col("a") > 1))
+    assert store.read_table("lazy.parquet").equals(TABLE.filter(pl.col("a") > 1))
+    assert store.read_table("whole.parquet", columns=["a"]).equals(TABLE)

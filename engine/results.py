@@ -21,7 +21,8 @@
     train_loss                                            nats per learned token, last epoch
     train_seconds, evaluate_seconds, gpu_seconds          seconds
     device, device_name, n_workers, zero_stage, tensor_parallel, versions    where it ran, and by which versions
-    estimated_train_tokens, estimated_train_flops, estimated_selfplay_flops, estimated_seconds   before the run; of the fine-tune
+    estimated_train_tokens, estimated_train_flops, estimated_selfplay_flops   before the run
+    estimated_seconds                                     before the run, of the fine-tune with its start
 
 An accuracy is null where a form was not asked.
 

@@ -32,11 +32,13 @@ def test_a_gpu_s_runner_takes_what_it_is_given_and_refuses_a_cpu_s_processor(tin
 
 
 def test_a_forced_request_passes_the_checks_of_a_replay(tiny: Path) -> None:
+    from vllm.exceptions import VLLMValidationError
+
     from engine.inference import forced
 
     model = config_of(tiny, enable_trace_replay=True)
     forced.force([5, 7], replay=True)._validate_trace_replay(model, None)
-    with pytest.raises(ValueError, match="out-of-vocab"):
+    with pytest.raises(VLLMValidationError, match="out-of-vocab"):
         forced.force([5, 10**6], replay=True)._validate_trace_replay(model, None)
     assert forced.force([5, 7], replay=True).max_tokens == 2
 

@@ -1,7 +1,9 @@
 """Which draws to make: pure functions, and what an actor is asked for."""
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from engine.cluster.machines import ServingPlacement
 from engine.news.items import NewsItem
@@ -10,6 +12,8 @@ from engine.selfplay.pool import Draw
 from engine.selfplay.protocols import Protocol
 from engine.study import Precision, Sampling
 
+Row = dict[str, Any]  # an order as plain data: what Ray Data keeps and sends
+Protocols = Mapping[str, Protocol]  # by name
 SPARE = 4  # an item gets at most this many times the draws that it would need if nothing were dropped
 
 
@@ -37,6 +41,32 @@ class Order:
     pool: str
     source: str
     wanted: int
+
+
+def to_row(order: Order) -> Row:
+    """An order as a row; its protocol is a name there."""
+    item = {"id": order.item.id, "domain": order.item.domain, "text": order.item.text}
+    into = {"protocol": order.protocol.name, "pool": order.pool, "source": order.source, "wanted": order.wanted}
+    return item | into | asdict(order.sampling)
+
+
+def from_row(row: Row, protocols: Protocols) -> Order:
+    """The order of a row, without the questions about its item."""
+    return Order(
+        item=NewsItem(id=str(row["id"]), domain=str(row["domain"]), text=str(row["text"]), questions=()),
+        protocol=protocols[row["protocol"]],
+        sampling=Sampling(
+            temperature=float(row["temperature"]), top_p=float(row["top_p"]), max_tokens=int(row["max_tokens"])
+        ),
+        pool=str(row["pool"]),
+        source=str(row["source"]),
+        wanted=int(row["wanted"]),
+    )
+
+
+def protocols_of(orders: Sequence[Order]) -> Protocols:
+    """The protocols that orders name."""
+    return {order.protocol.name: order.protocol for order in orders}
 
 
 @dataclass(kw_only=True, slots=True)

@@ -19,7 +19,7 @@ from engine.models import catalogue, weights
 from engine.monitor import progress
 from engine.news.items import NewsItem
 from engine.selfplay import pool, protocols
-from engine.selfplay.orders import Generator, Order
+from engine.selfplay.orders import Generator, Order, Protocols, protocols_of, to_row
 from engine.storage.ledger import Ledger
 from engine.storage.records import Failure, Planned
 from engine.study import slug
@@ -135,10 +135,10 @@ def failures(name: str, users: Sequence[Planned], ledger: Ledger, faults: Faults
 class Writer:
     """The actor that Ray Data starts. Its engine's code is imported where it runs, and nowhere else."""
 
-    def __init__(self, generator: Generator, ledger: Ledger) -> None:
+    def __init__(self, generator: Generator, ledger: Ledger, protocols: Protocols) -> None:
         from engine.selfplay import writer
 
-        self.write = writer.Writer(generator, ledger)
+        self.write = writer.Writer(generator, ledger, protocols)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         return self.write(batch)
@@ -153,12 +153,12 @@ def write(generator: Generator, orders: Sequence[Order], ledger: Ledger, most: i
     ship_own_protocols(orders)
     quiet_ray_data()
     size = min(MAX_ITEMS, -(-len(orders) // most))
-    rows = [{"order": ray.cloudpickle.dumps(o)} for o in sorted(orders, key=lambda o: (o.item.domain, o.item.id))]
+    rows = [to_row(order) for order in sorted(orders, key=lambda o: (o.item.domain, o.item.id))]
     dataset = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // size))
     serving = generator.serving
     written = dataset.map_batches(
         Writer,
-        fn_constructor_args=(generator, ledger),
+        fn_constructor_args=(generator, ledger, protocols_of(orders)),
         batch_size=size,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
         num_cpus=1,

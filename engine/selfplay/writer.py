@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import ray
 from vllm import SamplingParams
 
 from engine.inference import chat, vllm_engine
@@ -21,7 +20,16 @@ from engine.models import catalogue, weights
 from engine.monitor import progress
 from engine.selfplay import pool as pools
 from engine.selfplay import scripts
-from engine.selfplay.orders import Generator, OpenOrder, Order, next_numbers, open_order, sampling_seed
+from engine.selfplay.orders import (
+    Generator,
+    OpenOrder,
+    Order,
+    Protocols,
+    from_row,
+    next_numbers,
+    open_order,
+    sampling_seed,
+)
 from engine.selfplay.parsing import CUT_OFF
 from engine.selfplay.pool import Draw
 from engine.selfplay.protocols import Draft, Script
@@ -48,15 +56,16 @@ class Writing:
 class Writer:
     """A vLLM engine that works on orders. Ray Data calls it with batches of them."""
 
-    def __init__(self, generator: Generator, ledger: Ledger) -> None:
-        self.generator, self.ledger = generator, ledger
+    def __init__(self, generator: Generator, ledger: Ledger, protocols: Protocols) -> None:
+        self.generator, self.ledger, self.protocols = generator, ledger, protocols
         folder = str(weights.pull(catalogue.find(generator.name)))
         self.llm = vllm_engine.start(folder, generator.serving, generator.precision, generator.max_context)
         self.tokenizer = self.llm.get_tokenizer()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Fulfils the orders of a batch (column `order`, pickled); gives back their pools, items and faults."""
-        orders: list[Order] = [ray.cloudpickle.loads(order) for order in batch["order"]]
+        """Fulfils the orders of a batch (columns as in `to_row`); gives back their pools, items and faults."""
+        rows = (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
+        orders = [from_row(row, self.protocols) for row in rows]
         finished: list[tuple[str, Draw]] = []
         written = time.monotonic()
         jobs = [open_order(order, draws) for order, draws in self.with_draws(orders)]

@@ -15,6 +15,7 @@ from engine.cluster import session
 from engine.inference import chat, settings
 from engine.inference.settings import MAX_CONTEXT
 from engine.news.items import load_news
+from engine.selfplay.orders import protocols_of, to_row
 from engine.storage.ledger import Ledger
 from engine.storage.store import Store
 from engine.study import Sampling
@@ -85,15 +86,14 @@ def result(began: float, started: float, new_tokens: int, prompt_tokens: int) ->
 
 def ours(work: Work) -> Result:
     """Self-play's writer, with parsing and its shards on disk."""
-    import ray
-
     from engine.selfplay.writer import Writer
 
     began = time.monotonic()
+    asked = [to_row(order) for order in orders(work)]
     with tempfile.TemporaryDirectory() as folder:
-        write_draws = Writer(generator(work), Ledger(Store(folder)))
+        write_draws = Writer(generator(work), Ledger(Store(folder)), protocols_of(orders(work)))
         started = time.monotonic()
-        write_draws({"order": [ray.cloudpickle.dumps(order) for order in orders(work)]})
+        write_draws({column: [row[column] for row in asked] for column in asked[0]})
         ended = result(began, started, 0, 0)
         new, read = written(Ledger(Store(folder)))
     return ended | {"tokens_s": new / ended["seconds"], "new_tokens": new, "prompt_tokens": read}

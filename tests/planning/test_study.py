@@ -69,7 +69,9 @@ def test_the_fingerprint_of_a_trial_is_what_it_always_was(monkeypatch: pytest.Mo
         text="On 3 May 2028 the harbour of Lindvik was closed to ships longer than 80 metres.",
         questions=(Question(id="events-a/q1", text="When?", options=("in March", "in May"), answer=1),),
     )
-    trial = Trial(trainee="qwen2.5-0.5b", domain="events", protocol="naive", forms=("choice",), budget=4)
+    trial = Trial(
+        trainee="qwen2.5-0.5b", domain="events", protocol="naive", precision="float32", forms=("choice",), budget=4
+    )
     made = identify_trial(trial, [news])
     assert fingerprint(made) == "72d4a19ecf8ce5172fcba36d668196071ba6bd218f0d1d11d51921b8ff047cee"
     assert name_untrained(made) == "qwen2.5-0.5b-events-241ea4bb1845"

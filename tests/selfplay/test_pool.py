@@ -1,6 +1,7 @@
 """Pools: nested budgets, growth by what is missing, a failure that shows what came."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,16 @@ from hypothesis import strategies as st
 
 from engine.news.items import load_news
 from engine.selfplay import pool, protocols
-from engine.selfplay.orders import Order, n_more_draws, next_numbers, open_order, sampling_seed
+from engine.selfplay.orders import (
+    Order,
+    from_row,
+    n_more_draws,
+    next_numbers,
+    open_order,
+    protocols_of,
+    sampling_seed,
+    to_row,
+)
 from engine.selfplay.pool import Draw
 from engine.selfplay.protocols import Draft, Element
 from engine.storage.ledger import Ledger
@@ -125,3 +135,13 @@ def test_sampling_seeds_differ_by_all_that_a_prompt_is() -> None:
     }
     assert len(seeds) == 32
     assert all(0 <= s < 2**32 for s in seeds)
+
+
+def test_an_order_travels_as_a_row_of_plain_values() -> None:
+    sampling = Sampling(temperature=0.4, top_p=0.9, max_tokens=77)
+    order = Order(item=ITEM, protocol=PARAPHRASE, sampling=sampling, pool="p", source="s", wanted=6)
+    row = to_row(order)
+    assert {type(value) for value in row.values()} == {str, int, float}
+    back = from_row(row, protocols_of([order]))
+    assert (back.item.id, back.item.domain, back.item.text) == (ITEM.id, ITEM.domain, ITEM.text)
+    assert replace(back, item=ITEM) == order

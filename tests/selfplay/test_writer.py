@@ -12,7 +12,7 @@ from conftest import SERVING, write_news
 
 from engine.news.items import NewsItem, load_news
 from engine.selfplay import phase, pool, protocols
-from engine.selfplay.orders import Generator, Order
+from engine.selfplay.orders import Generator, Order, protocols_of, to_row
 from engine.selfplay.protocols import Draft, Element, Protocol, Script
 from engine.selfplay.scripts import MAX_STAGES
 from engine.storage.ledger import Ledger
@@ -94,8 +94,10 @@ def written(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Callable[..., di
         counts.clear()
         made = writer.Writer.__new__(writer.Writer)
         made.llm, made.tokenizer, made.ledger = None, Tokenizer(), ledger
+        made.protocols = protocols_of(orders)
         made.generator = Generator(name="m", revision="r", precision="float32", serving=SERVING, max_context=1024)
-        rows = made({"order": [writer.ray.cloudpickle.dumps(o) for o in orders]})
+        sent = [to_row(o) for o in orders]
+        rows = made({column: [row[column] for row in sent] for column in sent[0]})
         assert counts["done"] == len(orders)  # none is left open
         return dict(zip(rows["pool"], rows["fault"], strict=True))
 

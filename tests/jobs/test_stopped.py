@@ -33,6 +33,7 @@ def storage(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", disk], check=True)
 
 
+@pytest.mark.timeout(2400)  # ten runs, none of them whole
 def test_a_study_that_is_stopped_in_every_way_in_every_phase_is_complete_in_the_end(
     undisturbed: Path, storage: Path, tmp_path: Path, tiny: Path
 ) -> None:

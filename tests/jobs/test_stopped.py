@@ -38,7 +38,7 @@ def test_a_study_that_is_stopped_in_every_way_in_every_phase_is_complete_in_the_
     undisturbed: Path, storage: Path, tmp_path: Path, tiny: Path
 ) -> None:
     study, stops = write_study(tmp_path, tiny), (fill_the_disk, kill_the_driver, press_ctrl_c)
-    written = draws(undisturbed).clear()
+    written: set[tuple[str, int]] = set()
     for phase in PHASES:
         for stop in stops:
             run = Run(study, storage, tmp_path / f"{phase}-{stop.__name__}.txt")
@@ -46,8 +46,8 @@ def test_a_study_that_is_stopped_in_every_way_in_every_phase_is_complete_in_the_
             stop(run, phase)
             assert list(storage.rglob("*.part")) == [] or stop is kill_the_driver
             assert list(storage.glob("tiny/trials/*/failure.json")) == []
-            before, written = written, draws(storage / "tiny")
-            assert before.join(written, on=["item", "draw"], how="anti").is_empty()
+            before, written = written, set(draws(storage / "tiny").select("item", "draw").rows())
+            assert before <= written
     last = Run(study, storage, tmp_path / "last.txt")
     assert last.wait() == 0, last.printed()
     assert "2 trials done" in last.printed()

@@ -64,7 +64,7 @@ def fill_the_disk(run: Run, phase: str) -> None:
     assert status == 2, printed
     assert f"{run.study}" in printed.splitlines()[-1], printed
     assert "no space is left; free some, or use another --storage" in printed.splitlines()[-1]
-    assert "Traceback" not in printed
+    assert "jobs/grid.py" not in printed  # Ray Tune logs an error of its own; ours is no traceback
 
 
 def fill(file: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -13,8 +13,6 @@ from test_training import make_job
 
 from engine.training.job import Job
 from engine.training.steps import N_COMPARED, History, Step, compared_steps
-
-BF16: dict[str, Any] = {"precision": "bfloat16"}
 
 
 @given(in_epoch=st.integers(1, 300), epochs=st.integers(1, 9))
@@ -55,6 +53,24 @@ def test_a_step_without_a_loss_or_without_a_gradient_is_a_failure(loss: float, s
         check_step(step, skipped)
 
 
+@pytest.mark.parametrize(("weight", "fault"), [(9e3, None), (-2e4, "became 20000"), (math.nan, "became inf")])
+def test_a_weight_that_exploded_is_a_failure(weight: float, fault: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from engine.training import divergence
+
+    monkeypatch.setattr(divergence.dist, "all_reduce", lambda tensor, op: None)  # one rank
+    parameters = [torch.nn.Parameter(torch.tensor([1.0, weight])), torch.nn.Parameter(torch.zeros(0))]
+    engine = SimpleNamespace(
+        optimizer=torch.optim.AdamW(parameters), zero_optimization_stage=lambda: 0, device=torch.device("cpu")
+    )
+    if fault:
+        with pytest.raises(divergence.Diverged, match=f"a trained weight {fault}"):
+            divergence.check_weights(engine)
+    else:
+        divergence.check_weights(engine)
+
+
 @pytest.mark.slow
 def test_the_untrained_loss_is_that_of_the_steps_before_any_update(tiny: Path, tmp_path: Path) -> None:
     """Under each ZeRO stage; measuring it changes no loss of the training that follows."""
@@ -74,13 +90,13 @@ def test_the_untrained_loss_is_that_of_the_steps_before_any_update(tiny: Path, t
 def test_diverged_trials_fail_with_their_own_reason_and_are_tried_again_by_a_rerun(tiny: Path, tmp_path: Path) -> None:
     from engine.training import phase
 
-    worse = make_job(tiny, tmp_path, "worse", method="full", learning_rate=1.0, epochs=6)
-    exploded = make_job(tiny, tmp_path, "exploded", stage=1, learning_rate=1e9, epochs=6, **BF16)
+    worse = make_job(tiny, tmp_path, "worse", method="full", learning_rate=1.0, schedule="constant", epochs=6)
+    exploded = make_job(tiny, tmp_path, "exploded", stage=1, learning_rate=1e9, epochs=6)
     sound = make_job(tiny, tmp_path, "sound")
     failures = {f.key: f.reason for f in phase.train_all([worse, exploded, sound], sound.ledger)}
     assert set(failures) == {worse.key, exploded.key}
     assert "nats per token after training and was 12" in failures[worse.key]
-    assert "a trained weight became" in failures[exploded.key]
+    assert "a gradient was not finite at step 1" in failures[exploded.key]
     assert failures[exploded.key].endswith("lower the learning rate (1e+09)")
     for job in (worse, exploded):
         assert not job.ledger.is_trained(job.key)

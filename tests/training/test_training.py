@@ -71,13 +71,13 @@ def by_stage(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def plain(tiny: Path) -> list[float]:
+def plain(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     """The same trial in plain torch: one element after the other, no packing, no DeepSpeed."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    trial = make_job(tiny, Path("unused"), "plain").trial
+    trial = make_job(tiny, tmp_path_factory.mktemp("plain"), "plain").trial
     tokenizer = AutoTokenizer.from_pretrained(tiny)
     data = [chat.encode(tokenizer, element) for element in ELEMENTS]
     model = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)

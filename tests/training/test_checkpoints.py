@@ -140,6 +140,7 @@ def copy_with_seconds(checkpoint: Path, to: Path) -> Path:
 def test_a_checkpoint_counts_when_all_ranks_have_kept_their_parts(tiny: Path, tmp_path: Path) -> None:
     job, part = make_job(tiny, tmp_path, "parts"), tmp_path / "part"
     part.mkdir()
+    (part / "rank0.json").write_text("1")
     ledger, kept = job.ledger, tmp_path / f"trials/{job.key}/checkpoints"
     for step in (5, 50):
         before = ledger.checkpoint(job.key, 1, "")

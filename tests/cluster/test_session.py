@@ -1,5 +1,6 @@
 """A local Ray is closed to everybody else, and a cluster that is not there is reported soon."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -59,14 +60,13 @@ def driver() -> "Iterator[tuple[subprocess.Popen[str], str, str]]":
         [sys.executable, "-c", DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
     )
     assert process.stdout
-    line = next(line for line in process.stdout if line.startswith("ready"))
-    _, gcs, dashboard = line.split()
-    wait_for_training(process)
-    yield process, gcs, dashboard
-    assert process.stdin
-    process.stdin.write("\n")
-    process.stdin.close()
-    process.wait(timeout=60)
+    try:
+        line = next(line for line in process.stdout if line.startswith("ready"))
+        _, gcs, dashboard = line.split()
+        wait_for_training(process)
+        yield process, gcs, dashboard
+    finally:  # else its Ray would be in the way of other tests
+        process.communicate("\n", timeout=60)
 
 
 def wait_for_training(process: "subprocess.Popen[str]", seconds: float = 120) -> None:
@@ -79,12 +79,25 @@ def wait_for_training(process: "subprocess.Popen[str]", seconds: float = 120) ->
 
 
 def names_of(process: "subprocess.Popen[str]") -> list[str]:
-    return [" ".join(p.cmdline()) for p in descendants(process)]
+    """Command lines of its processes; those that have just ended have none."""
+    names = []
+    for p in descendants(process):
+        with contextlib.suppress(psutil.Error):
+            names.append(" ".join(p.cmdline()))
+    return names
 
 
 def descendants(process: "subprocess.Popen[str]") -> list[psutil.Process]:
     root = psutil.Process(process.pid)
-    return [root, *root.children(recursive=True)]
+    return [p for p in (root, *root.children(recursive=True)) if is_alive(p)]
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Not one that has just ended."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 Driver = tuple["subprocess.Popen[str]", str, str]

@@ -121,13 +121,16 @@ def this_machine(device: Device | None) -> Cluster:
     gpus = gpu_memories()
     if device == "cpu" or (device is None and not gpus):
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-        return Cluster(
-            nodes=(NodeType(device="cpu", n_cpus=len(os.sched_getaffinity(0)), n_gpus=0, device_gib=memory),)
-        )
+        return Cluster(nodes=(NodeType(device="cpu", n_cpus=n_cores(), n_gpus=0, device_gib=memory),))
     if not gpus:
         return Cluster(nodes=(ASSUMED,))
     node = NodeType(device="gpu", n_cpus=os.cpu_count() or 1, n_gpus=len(gpus), device_gib=min(gpus))
     return Cluster(nodes=(node,))
+
+
+def n_cores() -> int:
+    """How many of this machine's cores this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def gpu_memories() -> list[float]:

@@ -27,7 +27,7 @@ def list_bundles(need: Need) -> list[dict[str, float]]:
     # Ray gives a node one unit of its accelerator's name; a share of it binds a bundle to such a node.
     kind = {f"{ACCELERATOR}{need.accelerator}": 0.001} if need.accelerator else {}
     if isinstance(need, ServingPlacement):
-        return [{need.device.upper(): float(need.tensor_parallel), **kind}]
+        return [{need.device.upper(): float(n_devices(need)), **kind}]
     return [{need.device.upper(): 1.0, **kind}] * need.n_workers
 
 
@@ -56,8 +56,10 @@ def describe_lack(need: Need, nodes: Sequence[Resources]) -> str:
 
 
 def n_devices(need: Need) -> int:
-    """How many CPUs or GPUs it takes."""
-    return need.tensor_parallel if isinstance(need, ServingPlacement) else need.n_workers
+    """How many CPUs or GPUs it takes. An engine on a CPU computes on all of its threads."""
+    if isinstance(need, ServingPlacement):
+        return need.threads if need.device == "cpu" else need.tensor_parallel
+    return need.n_workers
 
 
 def n_together(n_trials: int, need: TrainingPlacement, free: Resources, largest: Resources) -> int:

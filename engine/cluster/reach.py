@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from engine import UserError
 from engine.cluster import nodes, policy, session
-from engine.cluster.machines import ASSUMED, Cluster, Device, NodeType
+from engine.cluster.machines import ASSUMED, Cluster, Device, NodeType, ServingPlacement
 from engine.cluster.policy import Need
 
 WAIT_S = 20 * 60.0  # that nodes may take to come up
@@ -61,6 +61,14 @@ def wait_for_nodes(needs: Mapping[K, Need], seconds: float = WAIT_S) -> dict[K, 
             break
     waited = f"; no other came up in {seconds / 60:.0f} min"
     return {key: why + waited * may_come(needs[key]) for key, why in find_missing(needs).items()}
+
+
+def count_engines(need: ServingPlacement) -> int:
+    """How many such engines run at once on the nodes that are up, or on those to which the cluster may grow."""
+    [bundle] = policy.list_bundles(need)
+    now = policy.n_held(bundle, [node["Resources"] for node in session.live_nodes()])
+    later = int(session.growth["GPU"] // need.tensor_parallel) if need.device == "gpu" else 0
+    return max(1, now, later)
 
 
 def require(need: Need, what: str) -> None:

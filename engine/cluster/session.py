@@ -10,7 +10,7 @@ from typing import Any
 
 from engine import RAY_DEFAULTS, UserError
 from engine.cluster import loopback
-from engine.cluster.machines import gpu_memories
+from engine.cluster.machines import gpu_memories, n_cores
 from engine.cluster.nodes import Node
 
 CONNECT_S = 20.0  # that a cluster may take to answer
@@ -43,7 +43,8 @@ def cluster_address() -> str | None:
 def own_ray(folder: str) -> dict[str, Any]:
     """How a Ray of this machine is started. The dashboard is needed: without it Tune frees no resources of a trial."""
     # "local", since Ray would otherwise connect to whatever cluster was last started on this machine.
-    return {"address": "local", "include_dashboard": True, "dashboard_host": loopback.ADDRESS, "_temp_dir": folder}
+    options = {"address": "local", "include_dashboard": True, "dashboard_host": loopback.ADDRESS, "_temp_dir": folder}
+    return options | {"num_cpus": n_cores()}  # what is planned for
 
 
 def environment() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vllm import LLM
@@ -15,37 +15,44 @@ from engine.evaluation.marks import Row
 from engine.evaluation.questions import Asked
 from engine.inference import settings
 from engine.models import catalogue, weights
-from engine.storage.ledger import Ledger, name_untrained
+from engine.storage.ledger import Ledger
 from engine.storage.records import Failure, Planned, Scored
 
 
-def score_adapters(group: Sequence[Planned], ledger: Ledger) -> None:
-    """On one engine: the base model before training, then each trial's adapter; those that are no good have failed."""
+def score(trials: Sequence[Planned], bases: Sequence[Planned], ledger: Ledger) -> None:
+    """Scores the untrained models of `bases` and these trials on one engine; of full fine-tunes, one is all it serves.
+
+    Those whose weights are no good have failed. What is scored already, by a worker that died, is left as it is.
+    """
     with tempfile.TemporaryDirectory() as scratch:
-        todo = [p for p in group if not ledger.is_done(p.trial.key)]
-        folders = find_weights(todo, ledger, scratch)
-        if sound := [p for p in todo if p.trial.key in folders]:
-            llm = start(sound[0], base_folder(sound[0]), max(p.trial.training.lora_rank for p in sound))
-            score_base(llm, sound, ledger)
-            work = [(Answerer(name=p.trial.key, adapter=folders[p.trial.key]), ask(llm, p)) for p in sound]
-            faults = probes.probe(llm, work[0][1], [model for model, _ in work])
-            for key, fault in faults.items():
-                fail(key, fault, ledger)
-            score_trained(llm, [(m, asked) for m, asked in work if m.name not in faults], sound, ledger)
+        folders = find_weights([p for p in trials if not ledger.is_scored(p.trial.key)], ledger, scratch)
+        sound = [p for p in trials if p.trial.key in folders]
+        missing = [p for p in bases if not ledger.has_untrained(p.identity)]
+        if sound and sound[0].trial.training.method == "full":
+            score_full(sound[0], folders[sound[0].trial.key], ledger)
+        elif sound or missing:
+            score_adapters(sound, folders, missing, ledger)
 
 
-def score_full(p: Planned, ledger: Ledger) -> None:
+def score_full(p: Planned, folder: str, ledger: Ledger) -> None:
     """One trial with full weights, on an engine of its own: to swap weights in a running one goes wrong silently."""
-    with tempfile.TemporaryDirectory() as scratch:
-        if folder := find_weights([p], ledger, scratch).get(p.trial.key):
-            llm = start(p, folder, None)
-            score_trained(llm, [(Answerer(name=p.trial.key), ask(llm, p))], [p], ledger)
+    llm = start(p, folder, None)
+    score_trained(llm, [(Answerer(name=p.trial.key), ask(llm, p))], [p], ledger)
 
 
-def score_untrained(group: Sequence[Planned], ledger: Ledger) -> None:
-    """The base model alone, where only full fine-tunes follow."""
-    if any(not ledger.has_untrained(p.identity) for p in group):
-        score_base(start(group[0], base_folder(group[0]), None), group, ledger)
+def score_adapters(
+    trials: Sequence[Planned], folders: Mapping[str, str], bases: Sequence[Planned], ledger: Ledger
+) -> None:
+    """On one engine: base models before training, then each trial's adapter, in a folder by key."""
+    first = (*trials, *bases)[0]
+    rank = max((p.trial.training.lora_rank for p in trials), default=None)
+    llm = start(first, base_folder(first), rank)
+    score_bases(llm, bases, ledger)
+    work = [(Answerer(name=p.trial.key, adapter=folders[p.trial.key]), ask(llm, p)) for p in trials]
+    faults = probes.probe(llm, work[0][1], [model for model, _ in work]) if work else {}
+    for key, fault in faults.items():
+        fail(key, fault, ledger)
+    score_trained(llm, [(m, asked) for m, asked in work if m.name not in faults], trials, ledger)
 
 
 def find_weights(trials: Sequence[Planned], ledger: Ledger, scratch: str) -> dict[str, str]:
@@ -84,10 +91,9 @@ def ask(llm: LLM, p: Planned) -> list[Asked]:
     return list(questions.ask_all(llm.get_tokenizer(), p.items, p.trial.forms))
 
 
-def score_base(llm: LLM, group: Sequence[Planned], ledger: Ledger) -> None:
-    """Scores of the untrained model, once for all trials that ask it the same."""
-    missing = {name_untrained(p.identity): p for p in group if not ledger.has_untrained(p.identity)}
-    for p in missing.values():
+def score_bases(llm: LLM, bases: Sequence[Planned], ledger: Ledger) -> None:
+    """Scores of the untrained model, for each of these trials that ask it different questions."""
+    for p in bases:
         [rows] = likelihood.answer_all(llm, [(BASE, ask(llm, p))])
         if fault := marks.find_fault(rows[BASE.name]):
             raise probes.SilentError(f"the untrained model {p.trial.trainee} is no good: {fault}")

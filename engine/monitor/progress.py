@@ -6,16 +6,18 @@ Workers on any machine report to one small Ray actor; the driver prints it.
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import ray
 
-ACTOR = "engram-progress"
 EVERY_S = 5.0
+SEND_S = 1.0
+unsent: Counter[str] = Counter()  # of this worker: thousands of completions a second are no messages of their own
+next_send = 0.0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -64,27 +66,41 @@ class Board:
 
 
 def report(**changes: int) -> None:
-    """Called by a worker: adds to the counts of the phase that runs. Without a board (unit tests) nothing happens."""
+    """Called by a worker: adds to the counts of the phase that runs. Tokens are sent as sums, once a second.
+
+    Without a board (unit tests) nothing happens.
+    """
+    global next_send
+    unsent.update(changes)
+    now = time.monotonic()
+    if changes.keys() == {"tokens"} and now < next_send:
+        return
+    next_send = now + SEND_S
     if board := find_board():
-        board.add.remote(**changes)
+        board.add.remote(**unsent)
+    unsent.clear()
 
 
-@cache
 def find_board() -> Any:
-    """The running phase's board, looked up once per worker process."""
+    """The board of the phase that runs now. A worker may outlive a phase, so it is looked up each time."""
     if not ray.is_initialized():
         return None
     try:
-        return ray.get_actor(ACTOR, namespace="engram")
+        return ray.get_actor(name_board(), namespace="engram")
     except ValueError:
         return None
+
+
+def name_board() -> str:
+    """The board's name as an actor: several jobs may run on one cluster."""
+    return f"progress-{ray.get_runtime_context().get_job_id()}"
 
 
 @contextmanager
 def shown(phase: str, total: int) -> Iterator[None]:
     """Prints the phase's line every few seconds (in place on a terminal) and once at the end."""
     actor: Any = Board
-    board: Any = actor.options(name=ACTOR, namespace="engram").remote(phase, total)
+    board: Any = actor.options(name=name_board(), namespace="engram").remote(phase, total)
     stop = threading.Event()
     printer = threading.Thread(target=print_lines, args=(board, stop), daemon=True)
     printer.start()

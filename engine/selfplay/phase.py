@@ -2,8 +2,8 @@
 
     python jobs/selfplay.py --study quickstart
 
-Each generator runs once for all of its pools. Afterwards the elements of each pool are read from its draws and kept
-beside them: what training takes is a slice of that table.
+Each generator runs once for all of its pools, beside the others where there is room. Afterwards the elements of each
+pool are read from its draws and kept beside them: what training takes is a slice of that table.
 """
 
 import logging
@@ -13,18 +13,19 @@ from typing import Any
 
 import ray
 
-from engine.cluster import reach, session
+from engine.cluster import engines, policy, reach, session
 from engine.inference import settings
 from engine.models import catalogue, weights
+from engine.models.architecture import n_params
 from engine.monitor import progress
 from engine.news.items import NewsItem
 from engine.selfplay import pool, protocols
 from engine.selfplay.orders import Generator, Order, Protocols, protocols_of, to_row
 from engine.storage.ledger import Ledger
 from engine.storage.records import Failure, Planned
-from engine.study import slug
 
 MAX_ITEMS = 512  # items × protocols in work at once in one actor
+BATCHES = 4  # that an actor takes one after the other if there are several: those that are faster take more
 Pools = dict[str, list[Planned]]  # by the pool's name, the trials that learn from it
 Faults = dict[tuple[str, str], str]  # by pool and item, what the protocol's script did wrong
 
@@ -48,15 +49,45 @@ def run(planned: Sequence[Planned], ledger: Ledger) -> list[Failure]:
 
 def write_all(generators: Sequence[tuple[Generator, list[Order]]], ledger: Ledger) -> Faults:
     """Has each generator fulfil its orders, unless no node can run it; gives why what was not written."""
-    faults: Faults = {}
     reasons = reach.wait_for_nodes({n: generator.serving for n, (generator, _) in enumerate(generators)})
-    for n, (generator, orders) in enumerate(generators):
-        if n in reasons:
-            faults |= {(order.pool, order.item.id): reasons[n] for order in orders}
-            continue
-        with progress.shown(f"self-play by {slug(generator.name)}", len(orders)):
-            faults |= write(generator, orders, ledger, most_engines(generator))
+    waiting = [one for n, one in enumerate(generators) if n not in reasons]
+    faults = {(order.pool, order.item.id): why for n, why in reasons.items() for order in generators[n][1]}
+    if waiting:
+        with progress.shown("self-play", sum(len(orders) for _, orders in waiting)):
+            while waiting:
+                counts = share_engines(waiting)
+                faults |= write_at_once([(*one, n) for one, n in zip(waiting, counts, strict=True) if n], ledger)
+                waiting = [one for one, n in zip(waiting, counts, strict=True) if not n]
     return faults
+
+
+def share_engines(generators: Sequence[tuple[Generator, list[Order]]]) -> list[int]:
+    """How many engines each generator gets now; none if it has to wait for others."""
+    most = [reach.count_engines(generator.serving) for generator, _ in generators]
+    work = [work_of(generator, orders) for generator, orders in generators]
+    if generators[0][0].serving.device == "cpu":
+        return engines.share_engines(work, [1] * len(work), most[0])
+    devices = [generator.serving.tensor_parallel for generator, _ in generators]
+    counts = engines.share_engines(work, devices, int(session.largest_resources().get("GPU", 1)))
+    return [min(count, limit) for count, limit in zip(counts, most, strict=True)]
+
+
+def work_of(generator: Generator, orders: Sequence[Order]) -> float:
+    """How long it takes, compared with others."""
+    return float(n_params(catalogue.find(generator.name).architecture) * sum(order.wanted for order in orders))
+
+
+def write_at_once(shares: Sequence[tuple[Generator, list[Order], int]], ledger: Ledger) -> Faults:
+    """Has generators fulfil their orders at the same time, each on so many engines."""
+    if len(shares) == 1:
+        [(generator, orders, n_engines)] = shares
+        return write(generator, orders, ledger, n_engines)
+    for _, orders, _ in shares:
+        ship_own_protocols(orders)
+    # In tasks, not threads: a thread would go on with Ray Data after Ctrl-C.
+    task: Any = ray.remote(num_cpus=0, max_retries=0)(write)
+    written = ray.get([task.remote(generator, orders, ledger, n) for generator, orders, n in shares])
+    return {place: fault for faults in written for place, fault in faults.items()}
 
 
 def missing_items(name: str, users: Sequence[Planned], ledger: Ledger) -> list[NewsItem]:
@@ -102,13 +133,6 @@ def generator_of(p: Planned) -> Generator:
     )
 
 
-def most_engines(generator: Generator) -> int:
-    """As many as the cluster's GPUs hold; on CPUs one, which uses all cores."""
-    if generator.serving.device == "cpu":
-        return 1
-    return max(1, int(session.largest_resources().get("GPU", 1) // generator.serving.tensor_parallel))
-
-
 def keep_elements(name: str, users: Sequence[Planned], ledger: Ledger) -> None:
     """Reads the elements of a pool from its draws, and keeps them."""
     budget = max(p.trial.budget for p in users)
@@ -144,25 +168,28 @@ class Writer:
         return self.write(batch)
 
 
-def write(generator: Generator, orders: Sequence[Order], ledger: Ledger, most: int) -> Faults:
-    """Fulfils a generator's orders on at most `most` engines; gives what their scripts did wrong.
+def write(generator: Generator, orders: Sequence[Order], ledger: Ledger, n_engines: int) -> Faults:
+    """Fulfils a generator's orders on so many engines; gives what their scripts did wrong.
 
     `ray.data.llm` takes as long for one stage, but starts one engine per stage, so that `self_qa` would hold two, and
     does not start on two CPUs with its own tokenising stages (`python jobs/bench selfplay --against ray-data-llm`).
     """
     ship_own_protocols(orders)
     quiet_ray_data()
-    size = min(MAX_ITEMS, -(-len(orders) // most))
+    n_engines = min(n_engines, len(orders))
+    size = min(MAX_ITEMS, -(-len(orders) // (BATCHES * n_engines if n_engines > 1 else 1)))
     rows = [to_row(order) for order in sorted(orders, key=lambda o: (o.item.domain, o.item.id))]
     dataset = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // size))
     serving = generator.serving
+    [takes] = policy.list_bundles(serving)
     written = dataset.map_batches(
         Writer,
         fn_constructor_args=(generator, ledger, protocols_of(orders)),
         batch_size=size,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
-        num_cpus=1,
-        num_gpus=serving.tensor_parallel if serving.device == "gpu" else 0,
+        # Ray Data would queue two batches for whichever actor is up first, and none for the others.
+        compute=ray.data.ActorPoolStrategy(size=n_engines, max_tasks_in_flight_per_actor=1),
+        num_cpus=takes.get("CPU", 0),
+        num_gpus=takes.get("GPU", 0),
         accelerator_type=serving.accelerator or None,
         runtime_env={"env_vars": settings.environment(serving)},
     )

@@ -146,9 +146,13 @@ class Ledger(Pools, Tables):
         """Has the trial been trained?"""
         return self.store.exists(trial_file(key, "trained.json"))
 
+    def is_scored(self, key: str) -> bool:
+        """Has the trained model been scored?"""
+        return self.store.exists(trial_file(key, "result.json"))
+
     def is_done(self, key: str) -> bool:
         """Is the trial done? Its scores and those of its untrained model have to be there."""
-        return self.store.exists(trial_file(key, "result.json")) and self.has_untrained(self.begun(key).identity)
+        return self.is_scored(key) and self.has_untrained(self.begun(key).identity)
 
     def fail(self, failure: Failure) -> None:
         """Records why a trial did not finish."""

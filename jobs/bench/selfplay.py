@@ -181,7 +181,7 @@ def whole(work: Work) -> int:
 
     with tempfile.TemporaryDirectory() as folder, session.running():
         ledger = Ledger(Store(folder))
-        phase.write(generator(work), orders(work), ledger, most=1)
+        phase.write(generator(work), orders(work), ledger, n_engines=1)
         return written(ledger)[0]
 
 

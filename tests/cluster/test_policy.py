@@ -20,6 +20,7 @@ ON_CPU = TrainingPlacement(
 )
 ON_GPUS = replace(ON_CPU, device="gpu", n_workers=4, zero_stage=3, reason="4 GPU(s), ZeRO 3")
 SERVED = ServingPlacement(device="gpu", threads=1, tensor_parallel=4, fits=True)
+SERVED_ON_CPU = replace(SERVED, device="cpu", threads=2, tensor_parallel=1)
 
 
 def test_trials_of_equal_need_form_a_group_in_the_order_in_which_they_come() -> None:
@@ -46,7 +47,8 @@ A100 = {"CPU": 64.0, "GPU": 2.0, "accelerator_type:A100": 1.0}
         (ON_CPU, [{"CPU": 2.0}], None),
         (ON_CPU, [{"GPU": 2.0}], "needs 1 CPUs, the cluster has 0"),
         (replace(ON_CPU, n_workers=64), [{"CPU": 2.0}], "needs 64 CPUs, the cluster has 2"),
-        (replace(SERVED, device="cpu", tensor_parallel=1), [{"CPU": 2.0}], None),
+        (SERVED_ON_CPU, [{"CPU": 2.0}, {"CPU": 2.0}], None),
+        (SERVED_ON_CPU, [{"CPU": 1.0}, {"CPU": 1.0}], "needs 2 CPUs of one node, the largest node has 1"),
         (replace(ON_CPU, fits=False, reason="needs 90 GiB of 24"), [{"CPU": 2.0}], "does not fit: needs 90 GiB of 24"),
     ],
 )

@@ -3,10 +3,8 @@
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from local_cluster import nodes
 
 pytestmark = pytest.mark.slow
 LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
@@ -206,20 +205,9 @@ with session.running(max_gpus=8):
 
 def test_a_study_is_planned_for_the_nodes_of_the_cluster_and_not_for_the_driver() -> None:
     """The node has four logical GPUs. It cannot be asked for their memory, which follows from their name then."""
-    folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: paths of sockets are limited
-    env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"RAY_AUTH_MODE": "disabled"}
-    has = ["--num-gpus", "4", "--resources", json.dumps({"accelerator_type:H100": 1})]
-    where = ["--port", "6391", "--node-ip-address", "127.0.0.1", "--temp-dir", str(folder), "--include-dashboard=false"]
-    ray = str(Path(sys.executable).parent / "ray")
-    head = subprocess.Popen([ray, "start", "--head", "--block", *has, *where], env=env, stdout=subprocess.DEVNULL)
-    try:
-        env |= {"RAY_ADDRESS": "127.0.0.1:6391"}
+    with nodes(6391, {"CPU": 2, "GPU": 4, "accelerator_type:H100": 1}) as env:
         code = [sys.executable, "-c", PLANNED_FOR]
         done = subprocess.run(code, env=env, capture_output=True, text=True, check=False, timeout=300)
-    finally:
-        head.terminate()
-        head.wait(timeout=60)
-        shutil.rmtree(folder, ignore_errors=True)
     assert done.returncode == 0, done.stderr
     described, largest, waiting, reasons = done.stdout.splitlines()
     assert described == "[Gpus(accelerator='H100', gib=79.6, per_node=4, total=4)]"

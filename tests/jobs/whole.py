@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import polars as pl
@@ -19,12 +19,12 @@ SHORT = {"RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S": "1", "ENGRAM_CHECKPOINT_SEC
 class Run:
     """jobs/grid.py on a study, in a process group of its own, as a shell would start it."""
 
-    def __init__(self, study: str, storage: Path, log: Path) -> None:
+    def __init__(self, study: str, storage: Path, log: Path, env: Mapping[str, str] = os.environ) -> None:
         self.study, self.log = storage / "tiny", log
         command = [sys.executable, "jobs/grid.py", "--study", study, "--storage", str(storage)]
         with log.open("w") as out:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, stdout=out, stderr=out, start_new_session=True, env=os.environ | SHORT
+                command, cwd=ROOT, stdout=out, stderr=out, start_new_session=True, env=dict(env) | SHORT
             )
 
     def printed(self) -> str:

@@ -6,11 +6,13 @@ another machine.
 
 import platform
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 
 from ray.exceptions import RayError
 
 from engine import UserError, results
+from engine.cluster import session
 from engine.evaluation import phase as evaluation
 from engine.models import catalogue, weights
 from engine.monitor import errors
@@ -34,11 +36,19 @@ def run(planned: Sequence[Planned], ledger: Ledger) -> list[Failure]:
 
 
 def prepare(planned: Sequence[Planned], ledger: Ledger) -> None:
-    """Brings the models to this machine and records each trial's settings; nothing has been computed yet."""
-    for name in sorted({m for p in planned for m in (p.trial.trainee, p.trial.writer)}):
-        weights.pull(catalogue.find(name))
+    """Brings the models to all machines and records each trial's settings; nothing has been computed yet."""
+    names = sorted({m for p in planned for m in (p.trial.trainee, p.trial.writer)})
+    with in_plain_words():
+        for device in {p.serving.device for p in planned}:
+            session.on_each_node(pull_all, device, names)  # before any of their GPUs is reserved
     for p in planned:
         ledger.begin(p, versions())
+
+
+def pull_all(names: Sequence[str]) -> None:
+    """Brings models to the machine that this runs on."""
+    for name in names:
+        weights.pull(catalogue.find(name))
 
 
 def versions() -> dict[str, str]:
@@ -80,10 +90,9 @@ def run_phase(name: Phase, run: RunPhase, planned: Sequence[Planned], ledger: Le
     for p in planned:
         ledger.clear_failure(p.trial.key, name)
     try:
-        failures = run(planned, ledger)
+        with in_plain_words():
+            failures = run(planned, ledger)
     except Exception as error:
-        if isinstance(error, RayError) and (lines := find_user_errors(str(error))):
-            raise UserError("\n".join(lines)) from error
         errors.check_room(str(error), ledger.store)
         ledger.store.check_writable()  # Ray keeps files there, too, and may fail over them in any way
         raise
@@ -91,6 +100,17 @@ def run_phase(name: Phase, run: RunPhase, planned: Sequence[Planned], ledger: Le
         errors.check_room(failure.details, ledger.store)
         ledger.fail(failure)
     return failures
+
+
+@contextmanager
+def in_plain_words() -> Iterator[None]:
+    """Turns a worker's error that the user can fix into that error, without its traceback."""
+    try:
+        yield
+    except RayError as error:
+        if lines := find_user_errors(str(error)):
+            raise UserError("\n".join(lines)) from error
+        raise
 
 
 def find_user_errors(text: str) -> list[str]:

@@ -4,13 +4,13 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from engine import RAY_DEFAULTS, UserError
 from engine.cluster import loopback
-from engine.cluster.machines import gpu_memories, n_cores
+from engine.cluster.machines import Device, gpu_memories, n_cores
 from engine.cluster.nodes import Node
 
 CONNECT_S = 20.0  # that a cluster may take to answer
@@ -127,12 +127,31 @@ def ask_for_nodes(bundles: Sequence[Mapping[str, float]]) -> None:
 def measure_gpus(node: Node) -> list[float]:
     """Memory of each GPU of a node in GiB; none if it has no nvidia-smi."""
     import ray
+
+    memories: list[float] = ray.get(on_node(node, gpu_memories))
+    return memories
+
+
+def on_each_node(function: Callable[..., Any], device: Device, *args: Any) -> None:
+    """Calls a function on all nodes that are up and have the device, at once. Raises what it raises, or RayError."""
+    import ray
+
+    mine = ray.get_runtime_context().get_node_id()
+    having = [node for node in live_nodes() if node["Resources"].get(device.upper(), 0) >= 1]
+    others = [on_node(node, function, *args) for node in having if node["NodeID"] != mine]
+    if len(others) < len(having):
+        function(*args)
+    ray.get(others)
+
+
+def on_node(node: Node, function: Callable[..., Any], *args: Any) -> Any:
+    """A call of a function on one node, which takes none of its resources."""
+    import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    task: Any = ray.remote(gpu_memories)
-    memories: list[float] = ray.get(task.options(num_cpus=0, scheduling_strategy=there).remote())
-    return memories
+    task: Any = ray.remote(function)
+    return task.options(num_cpus=0, scheduling_strategy=there).remote(*args)
 
 
 def log_folder() -> str:

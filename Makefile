@@ -26,12 +26,12 @@ quickstart: install
 
 test: install check
 	$(PY) jobs/models.py pull smollm2-135m
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 # Everything that needs no engine and no training.
 quick: install
 	$(PY) jobs/models.py pull smollm2-135m
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -n 2 --dist loadfile -m "not slow"
 
 check: install
 	.venv/bin/ruff check .

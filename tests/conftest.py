@@ -106,17 +106,6 @@ def write_study(folder: Path, model: Path) -> str:
     return f"{file}:study"
 
 
-@pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
-    """The folder of a whole run of the tiny study in which nothing happens."""
-    from whole import Run  # beside the tests of jobs, which alone use it
-
-    folder = tmp_path_factory.mktemp("undisturbed")
-    run = Run(write_study(folder, tiny), folder / "runs", folder / "log.txt")
-    assert run.wait() == 0, run.printed()
-    return run.study
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """Ray on this machine."""

@@ -21,11 +21,13 @@ def nodes(port: int, *resources: Resources) -> Iterator[dict[str, str]]:
     env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"RAY_AUTH_MODE": "disabled"}
     env |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}  # more than one node on loopback
     head = ["--head", "--port", str(port), "--temp-dir", str(folder), "--include-dashboard=false"]
+    head += ["--ray-client-server-port", str(port + 1000)]
     joining = ["--address", f"127.0.0.1:{port}"]
     started = []
     try:
         for place, has in enumerate(resources):
-            started.append(start_node(joining if place else head, has, env))
+            own_port = ["--dashboard-agent-listen-port", str(port + 2000 + place)]
+            started.append(start_node([*(joining if place else head), *own_port], has, env))
         yield env | {"RAY_ADDRESS": f"127.0.0.1:{port}"}
     finally:
         for node in reversed(started):

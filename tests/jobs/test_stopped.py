@@ -1,7 +1,7 @@
-"""Whatever stops a run, in any phase: it ends as it should, what was finished is kept, and a rerun goes on from there.
+"""Whatever stops a run or a part of it: it ends as it should, what was finished is kept, and a rerun goes on.
 
-One study is stopped again and again (a full disk, a killed driver, Ctrl-C; in self-play, fine-tuning, evaluation), and
-then completed. Afterwards it equals a study that nothing has stopped.
+Afterwards the study equals one that nothing has stopped. Another run of it at the same time does not count as that: it
+is refused.
 """
 
 import os
@@ -14,11 +14,66 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import write_study
-from whole import Run, draws, same_keys_and_counts
+from whole import Run, descendants, draws, same_keys_and_counts
+
+from engine.selfplay.parsing import CUT_OFF
 
 pytestmark = pytest.mark.slow
 MIB = 2**20
 PHASES = ("self-play", "fine-tune", "evaluate")
+
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> dict[int, Run]:
+    """Two runs of one study that started at once, by their exit status."""
+    folder = tmp_path_factory.mktemp("two-runs")
+    study, storage = write_study(folder, tiny), folder / "runs"
+    runs = [Run(study, storage, folder / name) for name in ("a.txt", "b.txt")]
+    by_status = {run.wait(): run for run in runs}
+    assert set(by_status) == {0, 2}, [run.printed() for run in runs]
+    return by_status
+
+
+@pytest.fixture(scope="module")
+def undisturbed(two_runs: dict[int, Run]) -> Path:
+    """The folder of a whole run of the tiny study."""
+    return two_runs[0].study
+
+
+def test_of_two_runs_that_start_at_once_one_does_everything_and_one_is_refused(
+    two_runs: dict[int, Run], undisturbed: Path
+) -> None:
+    assert "2 trials done" in two_runs[0].printed()
+    [line] = two_runs[2].printed().splitlines()
+    assert f"{undisturbed}: another run has had this study since" in line
+    assert draws(undisturbed).select("item", "draw").is_unique().all()
+    assert list(undisturbed.glob("lock*")) == []
+
+
+def test_what_ran_into_the_limit_of_tokens_is_marked(undisturbed: Path) -> None:
+    assert draws(undisturbed)["completions"].explode().str.ends_with(CUT_OFF).any()
+
+
+def test_a_killed_vllm_actor_and_a_killed_train_worker_are_replaced(
+    undisturbed: Path, tmp_path: Path, tiny: Path
+) -> None:
+    run = Run(write_study(tmp_path, tiny), tmp_path / "runs", tmp_path / "log.txt")
+    run.wait_for(lambda: draws(run.study).height)
+    written = draws(run.study)
+    assert written.height < 80
+    kill(run, "ray::MapWorker(MapBatches(Writer))")
+    run.wait_for(lambda: list(run.study.glob("trials/*/checkpoints/last.json")))
+    kill(run, "ray::RayTrainWorker")
+    assert run.wait() == 0, run.printed()
+    same_keys_and_counts(run.study, undisturbed)
+    kept = draws(run.study).join(written.select("item", "draw"), on=["item", "draw"], how="semi")
+    assert kept.sort("item", "draw").equals(written.sort("item", "draw"))
+
+
+def kill(run: Run, title: str) -> None:
+    """Kills those of a run's processes that have a title."""
+    for process in descendants(run.process.pid, title):
+        process.kill()
 
 
 @pytest.fixture
@@ -37,6 +92,7 @@ def storage(tmp_path: Path) -> Iterator[Path]:
 def test_a_study_that_is_stopped_in_every_way_in_every_phase_is_complete_in_the_end(
     undisturbed: Path, storage: Path, tmp_path: Path, tiny: Path
 ) -> None:
+    """By a full disk, a killed driver and Ctrl-C."""
     study, stops = write_study(tmp_path, tiny), (fill_the_disk, kill_the_driver, press_ctrl_c)
     written: set[tuple[str, int]] = set()
     for phase in PHASES:
@@ -53,6 +109,9 @@ def test_a_study_that_is_stopped_in_every_way_in_every_phase_is_complete_in_the_
     assert "2 trials done" in last.printed()
     same_keys_and_counts(storage / "tiny", undisturbed)
     assert list(storage.glob("tiny/lock*")) == []
+    again = Run(study, storage, tmp_path / "again.txt")
+    assert again.wait() == 0
+    assert "Nothing to do" in again.printed()
 
 
 def fill_the_disk(run: Run, phase: str) -> None:

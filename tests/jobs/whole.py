@@ -54,6 +54,19 @@ class Run:
         return everything
 
 
+def descendants(pid: int, title: str) -> list[psutil.Process]:
+    """A process's children, theirs, and so on, whose command line begins with a title, such as that of a Ray actor."""
+    return [p for p in psutil.Process(pid).children(recursive=True) if title_of(p).startswith(title)]
+
+
+def title_of(process: psutil.Process) -> str:
+    """Its command line; nothing of one that has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 def draws(study: Path) -> pl.DataFrame:
     """All generations that are stored, in any shard."""
     shards = list((study / "pools").glob("*/draws-*.parquet"))

@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 from conftest import CPU
 
-from engine.evaluation import phase as evaluation
 from engine.planning import plan
 from engine.storage.ledger import Ledger
 from engine.storage.records import Failure, Planned, RecordError, Scored, Trained
@@ -277,30 +276,3 @@ def test_some_columns_of_draws_are_read_without_the_others(ledger: Ledger) -> No
     ]
     with pytest.raises(RecordError, match="without column 'cost'"):
         ledger.draws("p", ["cost"])
-
-
-def test_each_full_fine_tune_of_a_base_fails_for_its_own_reason(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trials = [replace(TRIAL, seed=seed, training=Training(method="full")) for seed in (0, 1, 2)]
-    group = [plan_one(ledger, trial) for trial in trials]
-
-    def break_some(score: object, group: list[Planned], ledger: Ledger) -> BaseException | None:
-        if score is evaluation.score_untrained:
-            return None
-        [p] = group
-        if p.trial.seed == 2:
-            ledger.begin(p, {})
-            ledger.mark_untrained(p, TABLE)
-            ledger.mark_done(p.trial.key, TABLE, SCORED)
-            return None
-        return RuntimeError(f"shard {p.trial.seed} is damaged")
-
-    monkeypatch.setattr(evaluation, "on_engine", break_some)
-    monkeypatch.setattr("engine.cluster.session.log_folder", lambda: "/logs")
-    failures = {f.key: f for f in evaluation.score_group(group, ledger)}
-    assert {key: f.reason for key, f in failures.items()} == {
-        trials[0].key: "RuntimeError: shard 0 is damaged",
-        trials[1].key: "RuntimeError: shard 1 is damaged",
-    }
-    assert {(f.phase, f.logs) for f in failures.values()} == {("evaluate", "/logs")}

@@ -1,10 +1,14 @@
-"""Evaluation's speed: many adapters on one engine against one engine per adapter, from process start to end."""
+"""Evaluation's speed: many adapters on one engine against one engine per adapter, from process start to end.
+
+The engine per adapter is ours, or lm-evaluation-harness with its vLLM backend.
+"""
 
 import argparse
 import tempfile
 from collections.abc import Sequence
 from typing import Any
 
+from bench import harness
 from bench.contest import Bed, Measure, add_arguments, apart, bed, in_turns, medians, report, write
 from engine import UserError
 from engine.evaluation import questions
@@ -23,6 +27,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_arguments(parser, repeat=1)
     parser.add_argument("--items", type=int, default=8, help="news items about events, 5 questions each (default: 8)")
     parser.add_argument(
+        "--against", choices=list(CONTENDERS), default="ours", help="whose engine each adapter gets (default: ours)"
+    )
+    parser.add_argument(
         "--separate",
         type=int,
         default=N_ADAPTERS,
@@ -40,14 +47,16 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         env = settings.environment(bed_.serving)
         adapters, _ = apart(make_adapters, bed_.folder, folder, env=env)
+        separate = CONTENDERS[args.against]
         contenders = {
             "one engine": lambda: one_engine(bed_, adapters, args.items, env),
-            "one engine per adapter": lambda: many_engines(bed_, adapters[: args.separate], args.items, env),
+            "one engine per adapter": lambda: separate(bed_, adapters[: args.separate], args.items, env),
         }
         runs = in_turns(contenders, args.repeat)
     subject = f"{n_questions(args.items)} questions closed-book and in context, {N_ADAPTERS} adapters"
     if args.separate < N_ADAPTERS:
         subject += f"; {args.separate} run apart, scaled to {N_ADAPTERS}"
+    subject += f", against {args.against}"
     measures = compare(runs)
     report(f"evaluate, {args.model}, {subject}", runs, ("seconds", "measured_s", "engines"), measures)
     write(args.out, {k: v for k, v in vars(args).items() if k != "run"}, bed_, runs, measures)
@@ -58,12 +67,26 @@ def compare(runs: dict[str, list[dict[str, Any]]]) -> list[Measure]:
     """How many times faster, and how far apart the scores are."""
     seconds = medians(runs, "seconds")
     times = seconds["one engine per adapter"] / seconds["one engine"]
-    difference = largest_difference(*(runs[name][0]["scores"] for name in ("one engine", "one engine per adapter")))
-    what = "largest difference of an option's log-likelihood (nats per token)"
-    return [
+    together, separate = (runs[name][0] for name in ("one engine", "one engine per adapter"))
+    measures = [
         Measure(what="seconds of one engine per adapter over one engine for all", value=times, goal=GOAL),
-        Measure(what=what, value=difference, goal=TOLERANCE, at_most=True),
+        Measure(what="questions that only one of them marks as right", value=n_different(together, separate)),
     ]
+    if "scores" in separate:
+        what = "largest difference of an option's log-likelihood (nats per token)"
+        difference = largest_difference(together["scores"], separate["scores"])
+        measures.append(Measure(what=what, value=difference, goal=TOLERANCE, at_most=True))
+    return measures
+
+
+def n_different(together: dict[str, Any], separate: dict[str, Any]) -> int:
+    """Over the adapters that were asked both ways: to how many questions one answer is right and the other is not."""
+    pairs = [
+        pair
+        for name in separate["right"]
+        for pair in zip(together["right"][name], separate["right"][name], strict=True)
+    ]
+    return sum(a != b for a, b in pairs)
 
 
 def largest_difference(together: dict[str, Rows], apart_: dict[str, Rows]) -> float:
@@ -79,7 +102,7 @@ def largest_difference(together: dict[str, Rows], apart_: dict[str, Rows]) -> fl
 def one_engine(bed_: Bed, adapters: Sequence[str], n_items: int, env: dict[str, str]) -> dict[str, Any]:
     """All adapters in one process."""
     scores, seconds = apart(score, bed_, adapters, n_items, env=env)
-    return {"seconds": seconds, "measured_s": seconds, "engines": 1, "scores": scores}
+    return {"seconds": seconds, "measured_s": seconds, "engines": 1, "scores": scores, "right": right(scores)}
 
 
 def many_engines(bed_: Bed, adapters: Sequence[str], n_items: int, env: dict[str, str]) -> dict[str, Any]:
@@ -87,8 +110,28 @@ def many_engines(bed_: Bed, adapters: Sequence[str], n_items: int, env: dict[str
     parts = [apart(score, bed_, [adapter], n_items, env=env) for adapter in adapters]
     measured = sum(seconds for _, seconds in parts)
     scores = {name: rows for scores, _ in parts for name, rows in scores.items()}
-    scaled = measured * N_ADAPTERS / len(adapters)
-    return {"seconds": scaled, "measured_s": measured, "engines": len(adapters), "scores": scores}
+    return {**scaled(measured, len(adapters)), "scores": scores, "right": right(scores)}
+
+
+def harness_engines(bed_: Bed, adapters: Sequence[str], n_items: int, env: dict[str, str]) -> dict[str, Any]:
+    """A process of lm-evaluation-harness for each adapter, one after the other."""
+    with tempfile.TemporaryDirectory() as folder:
+        parts = [apart(harness.score, bed_, adapter, RANK, chosen(n_items), folder, env=env) for adapter in adapters]
+    answers = {adapter: answered for adapter, (answered, _) in zip(adapters, parts, strict=True)}
+    return {**scaled(sum(seconds for _, seconds in parts), len(adapters)), "right": answers}
+
+
+def scaled(measured: float, engines: int) -> dict[str, Any]:
+    """Seconds of so many engines, scaled to all adapters."""
+    return {"seconds": measured * N_ADAPTERS / engines, "measured_s": measured, "engines": engines}
+
+
+def right(scores: dict[str, Rows]) -> dict[str, list[bool]]:
+    """By adapter, which questions it answered right."""
+    return {name: [row["correct"] for row in rows] for name, rows in scores.items()}
+
+
+CONTENDERS = {"ours": many_engines, "lm-eval": harness_engines}
 
 
 # ---- in processes of their own ---------------------------------------------------------------------------------------
@@ -111,7 +154,7 @@ def score(bed_: Bed, adapters: Sequence[str], n_items: int) -> dict[str, Rows]:
     # An engine for one adapter has to pay for the places of one only.
     llm = likelihood.start(bed_.folder, bed_.serving, "float32", MAX_CONTEXT, RANK, n_adapters=len(adapters))
     asked = list(questions.ask_all(llm.get_tokenizer(), chosen(n_items), (questions.CHOICE.name,)))
-    kept = ("option_logprobs", "option_tokens")
+    kept = ("option_logprobs", "option_tokens", "correct")
     work = [(likelihood.Answerer(name=adapter, adapter=adapter), asked) for adapter in adapters]
     [by_adapter] = likelihood.answer_all(llm, work)
     return {name: [{k: row[k] for k in kept} for row in rows] for name, rows in by_adapter.items()}

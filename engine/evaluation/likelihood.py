@@ -70,7 +70,8 @@ def answer_all(llm: LLM, work: Work) -> Iterator[dict[str, list[Row]]]:
     """Asks each model its questions; yields the rows by model, one group of models after the other."""
     for group in chunks(work, MAX_ADAPTERS):
         progress.report(running=len(group))
-        rows = answer_group(llm, group)
+        with progress.at_work(f"{group[0][0].name}, {len(group)} models in all"):
+            rows = answer_group(llm, group)
         progress.report(running=-len(group), done=len(group), tokens=sum(n_tokens(asked) for _, asked in group))
         yield rows
 

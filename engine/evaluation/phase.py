@@ -84,7 +84,7 @@ def score_all(tasks: Sequence[Task], ledger: Ledger) -> dict[str, BaseException]
     Gives the errors that ended engines, by the keys of the trials and the names of the untrained models on them.
     """
     tasks = sorted(tasks, key=lambda t: (-t.first.serving.tensor_parallel, -t.work))
-    with progress.shown("evaluate", sum(len(task.names) for task in tasks)):
+    with progress.shown("evaluate", sum(len(task.names) for task in tasks), ledger):
         calls = [(task.first.serving, (task.trials, task.bases, ledger)) for task in tasks]
         ended = run_on_workers(score, calls, RETRIES)
     return {name: error for task, error in zip(tasks, ended, strict=True) if error for name in task.names}

@@ -1,18 +1,24 @@
 """One line that says where a long job is: phase, done, running, left, tokens per second, time left.
 
-Workers on any machine report to one small Ray actor; the driver prints it.
+Workers on any machine report to one small Ray actor. The driver prints what it says, and keeps it in the ledger, where
+`jobs/status.py` reads it.
 """
 
+import socket
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
+
+from engine import UserError
+from engine.monitor.lines import describe
+from engine.storage.ledger import Ledger
+from engine.storage.records import Progress
 
 EVERY_S = 5.0
 SEND_S = 1.0
@@ -20,49 +26,34 @@ unsent: Counter[str] = Counter()  # of this worker: thousands of completions a s
 next_send = 0.0
 
 
-@dataclass(kw_only=True, slots=True)
-class Count:
-    """How far one phase is. `work` is in any unit that the phase's estimate is in; `tokens` are counted so far."""
-
-    phase: str
-    total: int
-    done: int = 0
-    running: int = 0
-    tokens: int = 0
-    started: float = field(default_factory=time.monotonic)
-
-    def line(self, now: float) -> str:
-        """`self-play: 3 done, 1 running, 8 left | 187 tokens/s | about 2 min left`."""
-        seconds = max(now - self.started, 1e-9)
-        left = self.total - self.done - self.running
-        speed = f"{self.tokens / seconds:,.0f} tokens/s" if self.tokens else "starting"
-        return (
-            f"{self.phase}: {self.done} done, {self.running} running, {max(left, 0)} left"
-            f" | {speed} | {self.time_left(seconds)}"
-        )
-
-    def time_left(self, seconds: float) -> str:
-        """From the pace so far; before anything is done nothing is known."""
-        if self.done == 0:
-            return f"{seconds:.0f} s so far, time left not known yet"
-        left = seconds / self.done * max(self.total - self.done, 0)
-        return f"about {left:.0f} s left" if left < 120 else f"about {left / 60:.0f} min left"
-
-
 @ray.remote(num_cpus=0)
 class Board:
-    """Holds the counts that workers report."""
+    """Holds what workers report. `tokens` are counted so far; `at_work` says on which machine what is worked on."""
 
     def __init__(self, phase: str, total: int) -> None:
-        self.count = Count(phase=phase, total=total)
+        self.phase, self.total, self.started = phase, total, time.monotonic()
+        self.counts = Counter(done=0, running=0, tokens=0)
+        self.at_work: dict[str, str] = {}
 
     def add(self, **changes: int) -> None:
         """Adds to `done`, `running` or `tokens`."""
-        for name, change in changes.items():
-            setattr(self.count, name, getattr(self.count, name) + change)
+        self.counts.update(changes)
 
-    def line(self) -> str:
-        return self.count.line(time.monotonic())
+    def place(self, name: str, machine: str | None) -> None:
+        """Something is worked on there, or nowhere any more."""
+        self.at_work.pop(name, None)
+        if machine:
+            self.at_work[name] = machine
+
+    def state(self) -> Progress:
+        """All of it."""
+        seconds = time.monotonic() - self.started
+        return Progress(
+            phase=self.phase, total=self.total, seconds=seconds, at_work=self.at_work, at=time.time(), **self.counts
+        )
+
+
+# ---- in workers ------------------------------------------------------------------------------------------------------
 
 
 def report(**changes: int) -> None:
@@ -81,6 +72,19 @@ def report(**changes: int) -> None:
     unsent.clear()
 
 
+@contextmanager
+def at_work(name: str) -> Iterator[None]:
+    """Says that something is worked on, on this machine, until the end."""
+    board = find_board()
+    if board:
+        board.place.remote(name, socket.gethostname())
+    try:
+        yield
+    finally:
+        if board:
+            board.place.remote(name, None)
+
+
 def find_board() -> Any:
     """The board of the phase that runs now. A worker may outlive a phase, so it is looked up each time."""
     if not ray.is_initialized():
@@ -96,13 +100,16 @@ def name_board() -> str:
     return f"progress-{ray.get_runtime_context().get_job_id()}"
 
 
+# ---- in the driver ---------------------------------------------------------------------------------------------------
+
+
 @contextmanager
-def shown(phase: str, total: int) -> Iterator[None]:
+def shown(phase: str, total: int, ledger: Ledger | None = None) -> Iterator[None]:
     """Prints the phase's line every few seconds (in place on a terminal) and once at the end."""
     actor: Any = Board
     board: Any = actor.options(name=name_board(), namespace="engram").remote(phase, total)
     stop = threading.Event()
-    printer = threading.Thread(target=print_lines, args=(board, stop), daemon=True)
+    printer = threading.Thread(target=print_lines, args=(board, stop, ledger), daemon=True)
     printer.start()
     try:
         yield
@@ -112,16 +119,24 @@ def shown(phase: str, total: int) -> Iterator[None]:
         ray.kill(board)
 
 
-def print_lines(board: Any, stop: threading.Event) -> None:
+def print_lines(board: Any, stop: threading.Event, ledger: Ledger | None) -> None:
     """Prints until `stop` is set; in a log file only when the line is new."""
-    terminal, last = sys.stderr.isatty(), ""
+    last = ""
     while True:
         over = stop.wait(EVERY_S)
-        line = ray.get(board.line.remote())
-        if terminal:
-            print(f"\r\033[K{line}", end="\n" if over else "", file=sys.stderr, flush=True)
-        elif line.split("|")[0] != last or over:
-            print(line, file=sys.stderr, flush=True)
-            last = line.split("|")[0]
+        state: Progress = ray.get(board.state.remote())
+        if ledger:
+            with suppress(UserError):  # where there is no room, the phase itself will say so
+                ledger.put_progress(None if over else state)
+        last = print_line(describe(state), last, over)
         if over:
             return
+
+
+def print_line(line: str, last: str, over: bool) -> str:
+    """Prints a line if it differs from the last one in what is done; gives what is the last one now."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}", end="\n" if over else "", file=sys.stderr, flush=True)
+    elif line.split("|")[0] != last or over:
+        print(line, file=sys.stderr, flush=True)
+    return line.split("|")[0]

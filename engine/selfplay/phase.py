@@ -53,7 +53,7 @@ def write_all(generators: Sequence[tuple[Generator, list[Order]]], ledger: Ledge
     waiting = [one for n, one in enumerate(generators) if n not in reasons]
     faults = {(order.pool, order.item.id): why for n, why in reasons.items() for order in generators[n][1]}
     if waiting:
-        with progress.shown("self-play", sum(len(orders) for _, orders in waiting)):
+        with progress.shown("self-play", sum(len(orders) for _, orders in waiting), ledger):
             while waiting:
                 counts = share_engines(waiting)
                 faults |= write_at_once([(*one, n) for one, n in zip(waiting, counts, strict=True) if n], ledger)
@@ -165,7 +165,9 @@ class Writer:
         self.write = writer.Writer(generator, ledger, protocols)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return self.write(batch)
+        orders = [f"{pool}/{item}" for pool, item in zip(batch["pool"], batch["id"], strict=True)]
+        with progress.at_work(f"{orders[0]}, {len(orders)} orders in all"):
+            return self.write(batch)
 
 
 def write(generator: Generator, orders: Sequence[Order], ledger: Ledger, n_engines: int) -> Faults:

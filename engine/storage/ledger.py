@@ -12,6 +12,7 @@ results/trials.parquet questions.parquet report.html
         sources.parquet                 what each trial's rows in them were made from
 tune/                                      Ray Tune's and Ray Train's own, while they run
 lock*.json                                 who runs the study now, see `engine.storage.lock`
+progress.json                              how far the phase is that runs now
 
 A folder below `trials` is a trial if its `trial.json` is there and names it; all else is the user's own. What cannot be
 read is refused by a RecordError, which names the file and says what to remove so that it is made again. Pools and
@@ -35,6 +36,7 @@ from engine.storage.records import (
     Failure,
     Phase,
     Planned,
+    Progress,
     RecordError,
     Scored,
     State,
@@ -45,6 +47,7 @@ from engine.storage.tables import Tables
 from engine.study import Trial
 
 LAST = "checkpoints/last.json"
+PROGRESS = "progress.json"
 ANSWERS = "questions.parquet"  # of a trial, and of an untrained model
 
 
@@ -68,6 +71,17 @@ class Ledger(Pools, Tables):
     def lock(self) -> AbstractContextManager[None]:
         """The study for this process alone. Raises UserError if another one that is alive has it."""
         return lock.hold(self.store)
+
+    def put_progress(self, progress: Progress | None) -> None:
+        """Keeps how far the phase that runs is, for others to read; None when it has ended."""
+        if progress:
+            self._write(PROGRESS, progress)
+        else:
+            self.store.remove(PROGRESS)
+
+    def progress(self) -> Progress | None:
+        """How far a phase is, if one runs, or was when its driver died."""
+        return self._read(Progress, PROGRESS) if self.store.exists(PROGRESS) else None
 
     # ---- a trial -----------------------------------------------------------------------------------------------------
 
@@ -129,6 +143,15 @@ class Ledger(Pools, Tables):
             (self._has_before(untrained), lambda: self._check_table(f"before/{untrained}/{ANSWERS}", REMOVE_FOLDER)),
         ]
         return collect_faults(read for needed, read in reads if needed)
+
+    def reached(self) -> dict[str, State]:
+        """How far each trial is that was begun, by its key and from which files it has: none of them is read."""
+        files: dict[str, State] = {"result.json": "done", "trained.json": "trained", "failure.json": "failed"}
+        begun = [name for name in self.store.names("trials") if self.store.exists(trial_file(name, "trial.json"))]
+        return {
+            key: next((state for file, state in files.items() if self.store.exists(trial_file(key, file))), "to do")
+            for key in begun
+        }
 
     def unfinished_keys(self) -> list[str]:
         """Keys of the trials that were begun and are not done."""

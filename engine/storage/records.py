@@ -133,6 +133,23 @@ class Untrained:
     domain: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """`progress.json`: how far the phase that runs is, as its driver saw it `at` (seconds since 1970).
+
+    Counts are of models or orders; `tokens` so far, in `seconds`. `at_work`: the machine of what is worked on, by name.
+    """
+
+    phase: str
+    total: int
+    done: int
+    running: int
+    tokens: int
+    seconds: float
+    at_work: dict[str, str]
+    at: float
+
+
 def adapter(kind: type[Any]) -> TypeAdapter[Any]:
     """What reads and writes a kind of record; to make it takes longer than to read one, so that each is made once."""
     if kind not in ADAPTERS:

@@ -9,6 +9,7 @@ for each trial; the untrained model, which adapters leave as it was, is loaded o
 import asyncio
 import threading
 import uuid
+from contextlib import nullcontext
 from typing import Any
 
 import ray
@@ -17,7 +18,7 @@ from ray.train import ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from engine import UserError
-from engine.monitor import errors
+from engine.monitor import errors, progress
 from engine.training.backend import ClosedTorchConfig
 from engine.training.job import Job, environment, has_ended
 
@@ -160,13 +161,14 @@ def work(desk: Any) -> None:
     """A worker: trains job after job. The code of the training is imported here, and nowhere else."""
     from engine.training import loop
 
-    base, number = None, ray.get(desk.start.remote())
+    base, number, first = None, ray.get(desk.start.remote()), ray.train.get_context().get_world_rank() == 0
     while (job := ray.get(desk.take.remote(number))) is not None:
         try:
-            base = base if has_ended(job) else loop.fine_tune(job, base)
+            with progress.at_work(job.key) if first else nullcontext():
+                base = base if has_ended(job) else loop.fine_tune(job, base)
         except UserError as error:
             ray.get(desk.give_up.remote(errors.in_full(error)))
             raise
-        if ray.train.get_context().get_world_rank() == 0:
+        if first:
             ray.get(desk.finish.remote(number))
         number += 1

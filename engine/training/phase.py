@@ -69,7 +69,7 @@ def train_group(jobs: Sequence[Job], ledger: Ledger) -> list[Failure]:
             verbose=0,
         ),
     )
-    with progress.shown("fine-tune", len(jobs)):
+    with progress.shown("fine-tune", len(jobs), ledger):
         results: Any = tuner.fit()
     ledger.clear_tune()
     told = {r.config["key"]: (r.metrics or {}).get("error") or r.error for r in results}

@@ -1,0 +1,64 @@
+"""What jobs/status.py says of a study, from its files."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import CPU
+from test_results import N_ITEMS, TRIALS, finish
+
+from engine.planning import plan
+from engine.storage.ledger import Ledger
+from engine.storage.records import Failure, Progress
+from engine.storage.store import Store
+from engine.study import Study
+
+ROOT = Path(__file__).parents[2]
+
+
+def status(study: Path, *args: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "jobs/status.py", str(study), *args]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """Two trials are done, one has failed, the others have begun."""
+    ledger = Ledger(Store(str(tmp_path / "made")))
+    planned = plan.plan(Study(name="made", trials=TRIALS, n_items=N_ITEMS), ledger, CPU)
+    for p in planned:
+        ledger.begin(p, {})
+    for p in planned[:2]:
+        finish(p, ledger)
+    ledger.fail(Failure(key=planned[2].trial.key, phase="fine-tune", reason="no memory", logs="/logs"))
+    return ledger
+
+
+def test_it_says_what_is_done_what_runs_where_and_what_failed(ledger: Ledger, tmp_path: Path) -> None:
+    now = Progress(
+        phase="fine-tune", total=8, done=2, running=1, tokens=600, seconds=60.0, at_work={"a-trial": "node7"},
+        at=time.time() - 7200,
+    )  # fmt: skip
+    ledger.put_progress(now)
+    said = status(tmp_path / "made")
+    assert (said.returncode, said.stderr) == (0, "")
+    assert "8 trials begun: 2 done, 1 failed, 5 to do" in said.stdout
+    assert "fine-tune: 2 done, 1 running, 5 left | 10 tokens/s | about 3 min left" in said.stdout
+    assert "seen 2 h ago: its run may have died" in said.stdout
+    assert "  node7: a-trial" in said.stdout
+    assert "(fine-tune): no memory" in said.stdout
+    assert "    logs: /logs" in said.stdout
+    assert "NVIDIA H100" in said.stdout
+
+
+def test_following_ends_when_all_is_done_and_a_folder_without_a_study_is_named(ledger: Ledger, tmp_path: Path) -> None:
+    for p in plan.plan(Study(name="made", trials=TRIALS, n_items=N_ITEMS), ledger, CPU):
+        finish(p, ledger)
+    done = status(tmp_path / "made", "--follow")
+    assert "8 trials begun: 8 done" in done.stdout
+    assert "No phase runs." in done.stdout
+    nowhere = status(tmp_path / "nowhere")
+    assert nowhere.returncode == 2
+    assert nowhere.stderr.startswith(f"{tmp_path}/nowhere: no trial was begun there")

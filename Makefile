@@ -1,4 +1,4 @@
-# make install | quickstart | test | quick | check     VLLM=gpu on a machine with a GPU
+# make install | quickstart | test | quick | check | gpu-check     VLLM=gpu on a machine with a GPU
 VLLM ?= cpu
 PY := .venv/bin/python
 UV := .venv/bin/uv
@@ -10,7 +10,7 @@ ifeq ($(SSL_CERT_FILE),)
 unexport SSL_CERT_FILE
 endif
 
-.PHONY: install quickstart test quick check
+.PHONY: install quickstart test quick check gpu-check
 install: .venv/installed-$(EXTRAS)
 
 # Bytecode is compiled once here, not in each of the many processes that Ray starts.
@@ -32,6 +32,13 @@ test: install check
 quick: install
 	$(PY) jobs/models.py pull smollm2-135m
 	$(PY) -m pytest -n 2 --dist loadfile -m "not slow"
+
+# What only a GPU can show. The benchmark of training needs the extra `bench`.
+gpu-check:
+	@test -e /dev/nvidiactl || { echo "this machine has no NVIDIA GPU; make test shows what a CPU can show"; exit 2; }
+	$(MAKE) install VLLM=gpu EXTRAS=gpu,dev,smollm2-135m,bench
+	$(PY) jobs/models.py pull smollm2-135m
+	$(PY) jobs/gpu_check.py
 
 check: install
 	.venv/bin/ruff check .

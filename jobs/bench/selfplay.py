@@ -106,7 +106,7 @@ def bare(work: Work) -> Result:
     from engine.inference import vllm_engine
 
     began = time.monotonic()
-    llm = vllm_engine.start(work.bed.folder, work.bed.serving, "float32", MAX_CONTEXT)
+    llm = vllm_engine.start(work.bed.folder, work.bed.serving, work.bed.precision, MAX_CONTEXT)
     started = time.monotonic()
     messages: list[Any] = [[{"role": "user", "content": text}] for text, _ in prompts(work)]
     params = [SamplingParams(**sampling_params(work.sampling, seed)) for _, seed in prompts(work)]
@@ -130,7 +130,7 @@ def padded(work: Work) -> Result:
     if device == "cpu":
         torch.set_num_threads(work.bed.serving.threads)
     tokenizer = AutoTokenizer.from_pretrained(work.bed.folder, padding_side="left")
-    model: Any = AutoModelForCausalLM.from_pretrained(work.bed.folder, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(work.bed.folder, dtype=work.bed.precision)
     model.to(device).eval()
     started = time.monotonic()
     ids = [chat.prompt_ids(tokenizer, text) for text, _ in prompts(work)]
@@ -210,7 +210,7 @@ def processor(work: Work) -> Any:
     sampling, gpu = work.sampling, work.bed.serving.device == "gpu"
     config = vLLMEngineProcessorConfig(
         model_source=work.bed.folder,
-        engine_kwargs=settings.engine_settings(work.bed.serving, "float32", MAX_CONTEXT),
+        engine_kwargs=settings.engine_settings(work.bed.serving, work.bed.precision, MAX_CONTEXT),
         chat_template_stage=False,
         tokenize_stage=False,
         detokenize_stage=False,

@@ -29,19 +29,7 @@ def make_network_without_weights(name: str) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    a = catalogue.find(name).architecture
-    config = AutoConfig.for_model(
-        a.family,
-        vocab_size=a.vocab_size,
-        hidden_size=a.hidden_size,
-        num_hidden_layers=a.n_layers,
-        num_attention_heads=a.n_heads,
-        num_key_value_heads=a.n_kv_heads,
-        head_dim=a.head_dim,
-        intermediate_size=a.intermediate_size,
-        max_position_embeddings=a.max_context,
-        tie_word_embeddings=a.tied_embeddings,
-    )
+    config = AutoConfig.for_model(**catalogue.find(name).architecture.to_config())
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, attn_implementation="eager")
 

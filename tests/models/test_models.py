@@ -42,18 +42,7 @@ PUBLISHED_BILLIONS = {
 def hugging_face_config(architecture: Architecture) -> Any:
     from transformers import AutoConfig
 
-    return AutoConfig.for_model(
-        architecture.family,
-        vocab_size=architecture.vocab_size,
-        hidden_size=architecture.hidden_size,
-        num_hidden_layers=architecture.n_layers,
-        num_attention_heads=architecture.n_heads,
-        num_key_value_heads=architecture.n_kv_heads,
-        head_dim=architecture.head_dim,
-        intermediate_size=architecture.intermediate_size,
-        max_position_embeddings=architecture.max_context,
-        tie_word_embeddings=architecture.tied_embeddings,
-    )
+    return AutoConfig.for_model(**architecture.to_config())
 
 
 def network_without_weights(architecture: Architecture) -> Any:

@@ -1,0 +1,123 @@
+"""Are the numbers right on this device? Training and scoring in bfloat16 here, against float32 on the CPU.
+
+Trained are LoRA adapters on the shipped news, scored are options of its questions: by transformers on the CPU, by the
+engine's own paths on the device.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from bench import finetune
+from bench.contest import Bed, Measure, apart, bed, report, write
+from bench.evaluate import RANK, chosen, make_adapters
+from engine.evaluation import questions
+from engine.evaluation.questions import Option
+from engine.inference import settings
+from engine.inference.settings import MAX_CONTEXT
+from engine.training.job import environment
+
+STEPS, BATCH_SIZE, N_ITEMS = 20, 8, 2
+STEP, MEAN = 0.12, 1.5e-2  # nats: how far losses in bfloat16 may be from those in float32, in a step and on average
+OPTION = 0.1  # nats per token: how far an option's log-likelihood may be
+CHANGE = 0.1  # nats: by how much an adapter has to change some option's log-likelihood, at least
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The benchmark's arguments."""
+    parser.add_argument("--model", default="smollm2-135m", help="(default: %(default)s)")
+    parser.add_argument("--device", choices=["cpu", "gpu"], help="default: gpu where there is one")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, prints, writes."""
+    here = replace(bed(args.model, args.device), precision="bfloat16")
+    there = replace(bed(args.model, "cpu"), precision="float32")
+    losses = [train(one) for one in (here, there)]
+    with tempfile.TemporaryDirectory() as folder:
+        adapters, _ = apart(make_adapters, there.folder, folder, env={})
+        scores, _ = apart(score_by_vllm, here, adapters[0], env=settings.environment(here.serving))
+        expected, _ = apart(score_by_transformers, there, adapters[0], env={})
+    measures = [*compare_losses(*losses), *compare_scores(scores, expected)]
+    runs = {"bfloat16 here": [{"first_loss": losses[0][0], "last_loss": losses[0][-1]}]}
+    runs["float32 on the CPU"] = [{"first_loss": losses[1][0], "last_loss": losses[1][-1]}]
+    report(f"parity, {args.model}, {here.serving.device}", runs, ("first_loss", "last_loss"), measures)
+    write(args.out, {"model": args.model, "device": args.device}, here, runs, measures)
+    return int(any(one.verdict == "MISSED" for one in measures))
+
+
+def compare_losses(here: Sequence[float], there: Sequence[float]) -> list[Measure]:
+    """Step by step, and on average."""
+    differences = [a - b for a, b in zip(here, there, strict=True)]
+    largest, mean = max(map(abs, differences)), abs(sum(differences)) / len(differences)
+    return [
+        Measure(what="largest difference of a step's loss (nats)", value=largest, goal=STEP, at_most=True),
+        Measure(what="difference of the mean loss (nats)", value=mean, goal=MEAN, at_most=True),
+    ]
+
+
+def compare_scores(here: dict[str, list[float]], there: dict[str, list[float]]) -> list[Measure]:
+    """Option by option, per token, for the base and its adapter; and what the adapter changes here."""
+    n_tokens = there.pop("tokens")
+    differences = {
+        name: max(abs(a - b) / n for a, b, n in zip(here[name], there[name], n_tokens, strict=True)) for name in there
+    }
+    measures = [
+        Measure(what=f"{name}: largest difference of an option (nats a token)", value=value, goal=OPTION, at_most=True)
+        for name, value in differences.items()
+    ]
+    change = max(abs(a - b) for a, b in zip(here["base"], here["adapter"], strict=True))
+    return [*measures, Measure(what="what the adapter changes, at most (nats)", value=change, goal=CHANGE)]
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+def train(bed_: Bed) -> list[float]:
+    """Losses of some steps."""
+    job = finetune.make_job(bed_, BATCH_SIZE)
+    mixed = finetune.whole_batches(finetune.elements(None), BATCH_SIZE)
+    result = finetune.only(finetune.ours, job, mixed, STEPS, environment(job.placement))
+    return [float(loss) for loss in result["losses"]]
+
+
+# ---- scoring, in processes of their own ------------------------------------------------------------------------------
+
+
+def score_by_vllm(bed_: Bed, adapter: str) -> dict[str, list[float]]:
+    """Log-likelihoods (nats) of all options, of the base and of its adapter beside it."""
+    from engine.evaluation import likelihood
+
+    llm = likelihood.start(bed_.folder, bed_.serving, bed_.precision, MAX_CONTEXT, RANK, n_adapters=1)
+    asked = list(questions.ask_all(llm.get_tokenizer(), chosen(N_ITEMS), (questions.CHOICE.name,)))
+    models = (likelihood.BASE, likelihood.Answerer(name="adapter", adapter=adapter))
+    [rows] = likelihood.answer_all(llm, [(model, asked) for model in models])
+    return {name: [score for row in mine for score in row["option_logprobs"]] for name, mine in rows.items()}
+
+
+def score_by_transformers(bed_: Bed, adapter: str) -> dict[str, list[float]]:
+    """The same, one option after the other, without any of the engine's code; and the tokens of each option."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(bed_.folder)
+    asked = questions.ask_all(tokenizer, chosen(N_ITEMS), (questions.CHOICE.name,))
+    parts = [part for one in asked for part in one.parts if isinstance(part, Option)]
+    base: Any = AutoModelForCausalLM.from_pretrained(bed_.folder, dtype=bed_.precision)
+    scores = {"base": [log_likelihood(base, part) for part in parts]}
+    tuned = PeftModel.from_pretrained(base, adapter)
+    scores["adapter"] = [log_likelihood(tuned, part) for part in parts]
+    return scores | {"tokens": [float(len(part.answer)) for part in parts]}
+
+
+def log_likelihood(model: Any, part: Option) -> float:
+    """Summed log-probability (nats) of an option's tokens after its prompt."""
+    import torch
+
+    with torch.no_grad():
+        logits = model(torch.tensor([[*part.prompt, *part.answer]])).logits[0, len(part.prompt) - 1 : -1]
+    chosen_ = logits.log_softmax(-1)[torch.arange(len(part.answer)), torch.tensor(part.answer)]
+    return float(chosen_.sum())

@@ -52,6 +52,11 @@ def study():
 """
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is slow comes first, so that of several workers none is left with it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def smollm() -> Path:
     """The folder of SmolLM2-135M-Instruct, real weights from its package."""

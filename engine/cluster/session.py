@@ -57,12 +57,23 @@ def started(env: dict[str, str], options: dict[str, Any]) -> Iterator[None]:
     """Ray, until the end."""
     import ray
 
-    runtime_env = {"env_vars": env}
-    ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env, namespace="engram", **options)
+    start(runtime_env={"env_vars": env}, **options)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def start(attempts: int = 3, **options: Any) -> None:
+    """Starts Ray, or connects. Ray gives its own processes 30 s to come up, which a busy machine may need more than."""
+    import ray
+
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, namespace="engram", **options)
+    except Exception as error:
+        if attempts == 1 or "timed out during startup" not in str(error):
+            raise
+        start(attempts - 1, **options)
 
 
 def check_reachable(address: str, seconds: float = CONNECT_S) -> None:

@@ -189,6 +189,25 @@ def test_a_cluster_that_is_not_there_is_one_line_within_half_a_minute(tmp_path: 
     assert time.monotonic() - began < 90
 
 
+def test_a_ray_that_comes_up_too_late_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    from engine.cluster import session
+
+    raised = [Exception("The current node timed out during startup. This could"), Exception("timed out during startup")]
+
+    def init(**options: object) -> None:
+        if raised:
+            raise raised.pop()
+
+    monkeypatch.setattr(ray, "init", init)
+    session.start()
+    assert raised == []
+    raised.append(ValueError("no such option"))
+    with pytest.raises(ValueError, match="no such option"):
+        session.start()
+
+
 # ---- a cluster that is there -----------------------------------------------------------------------------------------
 
 # What a job does: it connects for the plan, and again for the run.

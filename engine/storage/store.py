@@ -44,6 +44,9 @@ REMEDIES = {
     errno.ENOTDIR: "a part of this path is a file, not a folder; use another --storage",
     errno.ENAMETOOLONG: "a name in this path is too long; shorten it (a trial's `label` stands for its settings)",
 }
+NOT_THERE = (FileNotFoundError, FileExistsError)  # what callers deal with
+# The libraries that talk to object stores. They have tried several times when they raise an error of their own.
+CLIENTS = ("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google")
 NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)  # how a file system says that it has no hard links
 
 
@@ -277,12 +280,23 @@ class Store:
         """Turns an error that the user can fix into one line that says how."""
         try:
             yield
-        except OSError as error:
-            code = errno.EACCES if isinstance(error, PermissionError) else error.errno
-            if code not in REMEDIES:
-                raise
-            again = "then run the same command again"
-            raise StorageError(f"{self.address(path)}: {REMEDIES[code]}, {again}") from error
+        except NOT_THERE:
+            raise
+        except Exception as error:
+            if remedy := self._find_remedy(error):
+                again = "then run the same command again"
+                raise StorageError(f"{self.address(path)}: {remedy}, {again}") from error
+            raise
+
+    def _find_remedy(self, error: Exception) -> str | None:
+        """What a person can do about an error; None if it is of another kind."""
+        code = errno.EACCES if isinstance(error, PermissionError) else getattr(error, "errno", None)
+        if code in REMEDIES:
+            return REMEDIES[code]
+        library = type(error).__module__.partition(".")[0]
+        if not self.is_local and (isinstance(error, OSError) or library in CLIENTS):
+            return f"{error}; look at the address, the credentials and the network"
+        return None
 
 
 def _json(value: Any) -> bytes:

@@ -173,8 +173,8 @@ class Writer:
 def write(generator: Generator, orders: Sequence[Order], ledger: Ledger, n_engines: int) -> Faults:
     """Fulfils a generator's orders on so many engines; gives what their scripts did wrong.
 
-    `ray.data.llm` takes as long for one stage, but starts one engine per stage, so that `self_qa` would hold two, and
-    does not start on two CPUs with its own tokenising stages (`python jobs/bench selfplay --against ray-data-llm`).
+    `ray.data.llm` took a quarter longer for one stage on two cores, its start included, and starts one engine per
+    stage, so that `self_qa` would hold two (`python jobs/bench selfplay --against ray-data-llm`).
     """
     ship_own_protocols(orders)
     quiet_ray_data()

@@ -192,7 +192,7 @@ def ray_data_llm(work: Work) -> int:
     from engine.selfplay import phase
 
     tokenizer = AutoTokenizer.from_pretrained(work.bed.folder)
-    rows = [{"ids": chat.prompt_ids(tokenizer, text)} for text, _ in prompts(work)]
+    rows = [{"ids": chat.prompt_ids(tokenizer, text), "seed": seed} for text, seed in prompts(work)]
     with session.running():
         import ray
 
@@ -224,8 +224,7 @@ def processor(work: Work) -> Any:
         config,
         preprocess=lambda row: {
             "tokenized_prompt": row["ids"],
-            # No seed a row: on CPUs its engine has died of them, and Ray starts it again without end.
-            "sampling_params": sampling_params(sampling, None),
+            "sampling_params": sampling_params(sampling, row["seed"]),
         },
         postprocess=lambda row: {"new_tokens": int(row["num_generated_tokens"])},
     )

@@ -5,6 +5,8 @@ another machine.
 """
 
 import platform
+import socket
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -19,6 +21,7 @@ from engine.monitor import errors
 from engine.selfplay import phase as selfplay
 from engine.storage.ledger import Ledger
 from engine.storage.records import Failure, Phase, Planned
+from engine.storage.store import Store
 from engine.training import phase as training
 
 PARTS = ("engram", "ray", "torch", "deepspeed", "transformers", "peft")
@@ -36,17 +39,30 @@ def run(planned: Sequence[Planned], ledger: Ledger) -> list[Failure]:
 
 
 def prepare(planned: Sequence[Planned], ledger: Ledger) -> None:
-    """Brings the models to all machines and records each trial's settings; nothing has been computed yet."""
-    names = sorted({m for p in planned for m in (p.trial.trainee, p.trial.writer)})
-    with in_plain_words():
-        for device in {p.serving.device for p in planned}:
-            session.on_each_node(pull_all, device, names)  # before any of their GPUs is reserved
+    """Brings the models to all machines and records each trial's settings; nothing has been computed yet.
+
+    Raises UserError if a machine does not see the storage.
+    """
+    names, mark = sorted({m for p in planned for m in (p.trial.trainee, p.trial.writer)}), f"mark-{uuid.uuid4().hex}"
+    ledger.store.write_bytes(mark, b"")
+    try:
+        with in_plain_words():
+            for device in {p.serving.device for p in planned}:
+                session.on_each_node(prepare_node, device, ledger.store, mark, names)
+    finally:
+        ledger.store.remove(mark)
     for p in planned:
         ledger.begin(p, versions())
 
 
-def pull_all(names: Sequence[str]) -> None:
-    """Brings models to the machine that this runs on."""
+def prepare_node(store: Store, mark: str, names: Sequence[str]) -> None:
+    """On each machine, before any of its GPUs is reserved: does it see the storage? Brings the models there."""
+    if not store.exists(mark):
+        raise UserError(
+            f"{store.root}: the machine {socket.gethostname()} does not see what the job's machine writes there; "
+            "use a --storage that all machines share, such as a network file system or s3://bucket/runs"
+        )
+    store.check_writable()
     for name in names:
         weights.pull(catalogue.find(name))
 

@@ -61,8 +61,18 @@ def plan_study(args: argparse.Namespace, may_grow: bool = True) -> tuple[list[Pl
     study = narrow(
         study, trainee=args.models, domain=args.domains, protocol=args.protocols, budget=args.budgets, seed=args.seeds
     )
+    check_storage(args.storage)
     ledger = Ledger(Store(f"{args.storage.rstrip('/')}/{study.name}"))
     return plan.plan(study, ledger, find_cluster(args.device, args.max_gpus, may_grow)), ledger
+
+
+def check_storage(storage: str) -> None:
+    """Raises UserError for a folder that a submitted job would leave in its copy of the working directory."""
+    if session.is_submitted() and "://" not in storage and not os.path.isabs(storage):
+        raise UserError(
+            f"--storage {storage}: a submitted job runs in a copy of its folder, which is removed; "
+            "give an absolute path that all machines share, or an address such as s3://bucket/runs"
+        )
 
 
 def plan_phase(doc: str | None) -> tuple[list[Planned], Ledger, int]:

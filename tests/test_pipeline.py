@@ -1,5 +1,6 @@
 """What a person can fix is said in plain lines, wherever it happened."""
 
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,3 +56,12 @@ def test_whatever_fails_while_storage_is_closed_is_said_to_be_that(ledger: Ledge
     (tmp_path / "study").write_text("")
     with pytest.raises(UserError, match="a part of this path is a file"):
         fail_with(EOFError(), ledger)
+
+
+def test_a_machine_that_does_not_see_the_storage_is_named(tmp_path: Path) -> None:
+    here, there = Store(str(tmp_path / "a")), Store(str(tmp_path / "b"))
+    here.write_bytes("mark", b"")
+    pipeline.prepare_node(here, "mark", [])
+    with pytest.raises(UserError, match=f"/b: the machine {socket.gethostname()} does not see what the job's machine"):
+        pipeline.prepare_node(there, "mark", [])
+    assert not (tmp_path / "b").exists()

@@ -40,6 +40,11 @@ def cluster_address() -> str | None:
     return os.environ.get("RAY_ADDRESS")
 
 
+def is_submitted() -> bool:
+    """Was this process started by `ray job submit`?"""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
 def own_ray(folder: str) -> dict[str, Any]:
     """How a Ray of this machine is started. The dashboard is needed: without it Tune frees no resources of a trial."""
     # "local", since Ray would otherwise connect to whatever cluster was last started on this machine.

@@ -62,9 +62,17 @@ def wait_for_agent(address: str, seconds: int = 120) -> None:
 def test_a_submitted_study_runs_on_the_cluster_that_is_there(head: str, tiny: Path, tmp_path: Path) -> None:
     code, study = tmp_path / "code", write_study(tmp_path, tiny)
     shutil.copytree(ROOT / "jobs", code / "jobs")
-    job = ["python", "jobs/grid.py", "--study", study, "--storage", str(tmp_path / "runs"), "--protocols", "naive"]
-    submit = [RAY, "job", "submit", "--address", head, "--working-dir", str(code), "--", sys.executable, *job[1:]]
-    done = subprocess.run(submit, env=ENV, capture_output=True, text=True, check=False)
+
+    def submit(storage: str) -> "subprocess.CompletedProcess[str]":
+        job = [sys.executable, "jobs/grid.py", "--study", study, "--storage", storage, "--protocols", "naive"]
+        line = [RAY, "job", "submit", "--address", head, "--working-dir", str(code), "--", *job]
+        return subprocess.run(line, env=ENV, capture_output=True, text=True, check=False)
+
+    refused = submit("runs")
+    assert refused.returncode != 0
+    assert "--storage runs: a submitted job runs in a copy of its folder" in refused.stdout
+    done = submit(str(tmp_path / "runs"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 trials done" in done.stdout
     assert (tmp_path / "runs/tiny/results/trials.parquet").is_file()
+    assert "Nothing to do: all 1 trials are done." in submit(str(tmp_path / "runs")).stdout

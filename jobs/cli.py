@@ -15,6 +15,7 @@ from rich.console import Console
 from engine import UserError
 from engine.cluster import machines, reach, session
 from engine.cluster.machines import Cluster, Device
+from engine.monitor import trackers
 from engine.planning import plan, room, shipped
 from engine.storage.ledger import Ledger
 from engine.storage.records import Failure, Planned
@@ -37,6 +38,7 @@ def study_parser(doc: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--device", choices=["cpu", "gpu"], help="default: gpu if this machine, or the cluster, has one"
     )
+    parser.add_argument("--track", choices=list(trackers.TRACKERS), help="send each trial's numbers there, too")
     parser.add_argument(
         "--max-gpus", type=int, default=0, metavar="N", help="GPUs to which the cluster's autoscaler may grow it"
     )
@@ -62,6 +64,7 @@ def plan_study(args: argparse.Namespace, may_grow: bool = True) -> tuple[list[Pl
         study, trainee=args.models, domain=args.domains, protocol=args.protocols, budget=args.budgets, seed=args.seeds
     )
     check_storage(args.storage)
+    trackers.choose(args.track)
     ledger = Ledger(Store(f"{args.storage.rstrip('/')}/{study.name}"))
     return plan.plan(study, ledger, find_cluster(args.device, args.max_gpus, may_grow)), ledger
 

@@ -53,8 +53,8 @@ def own_ray(folder: str) -> dict[str, Any]:
 
 
 def environment() -> dict[str, str]:
-    """What Ray's workers are given."""
-    return {name: os.environ[name] for name in RAY_DEFAULTS}
+    """What Ray's workers are given: nothing secret, since Ray keeps it in its logs."""
+    return {name: value for name, value in os.environ.items() if name in RAY_DEFAULTS or name.startswith("ENGRAM_")}
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from engine.evaluation.marks import Row
 from engine.evaluation.questions import Asked
 from engine.inference import settings
 from engine.models import catalogue, weights
+from engine.monitor import trackers
 from engine.storage.ledger import Ledger
 from engine.storage.records import Failure, Planned, Scored
 
@@ -102,18 +103,27 @@ def score_bases(llm: LLM, bases: Sequence[Planned], ledger: Ledger) -> None:
 
 def score_trained(llm: LLM, work: Work, trials: Sequence[Planned], ledger: Ledger) -> None:
     """Scores of the trained models, kept group by group; the seconds of a group are shared out by tokens."""
-    parallel = {p.trial.key: p.serving.tensor_parallel for p in trials}
+    by_key = {p.trial.key: p for p in trials}
     tokens = {model.name: likelihood.n_tokens(asked) for model, asked in work}
     began = time.monotonic()
     for group in likelihood.answer_all(llm, work):
         seconds = (time.monotonic() - began) / sum(tokens[key] for key in group)
         for key, rows in group.items():
-            if fault := marks.find_fault(rows):
-                fail(key, marks.name_divergence(fault), ledger)
-                continue
-            record = Scored(evaluate_seconds=seconds * tokens[key], tensor_parallel=parallel[key], **accuracies(rows))
-            ledger.mark_done(key, marks.table(rows), record)
+            keep(by_key[key], rows, seconds * tokens[key], ledger)
         began = time.monotonic()
+
+
+def keep(p: Planned, rows: Sequence[Row], seconds: float, ledger: Ledger) -> None:
+    """Records what a trained model answered, in so many seconds; one that has diverged has failed."""
+    key = p.trial.key
+    if fault := marks.find_fault(rows):
+        fail(key, marks.name_divergence(fault), ledger)
+        return
+    shares, steps = accuracies(rows), ledger.trained(key).steps
+    record = Scored(evaluate_seconds=seconds, tensor_parallel=p.serving.tensor_parallel, **shares)
+    ledger.mark_done(key, marks.table(rows), record)
+    with trackers.tracking(ledger, p.trial, steps) as log:
+        log(steps, shares)
 
 
 def accuracies(rows: Sequence[Row]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ trials/KEY/trial.json                      first: settings and fingerprint
            checkpoints/                    while it trains: one folder per step and rank, and which step is whole
            adapter/ or model/ losses.parquet trained.json
            questions.parquet result.json   last: its existence means done
+           events/                         its numbers for TensorBoard
            failure.json                    why it failed, until it is begun again or succeeds
 before/NAME/questions.parquet before.json  what an untrained model answered
 results/trials.parquet questions.parquet report.html
@@ -19,8 +20,9 @@ read is refused by a RecordError, which names the file and says what to remove s
 results have their parts in `pools.py` and `tables.py`; whoever needs a file asks the `Ledger`.
 """
 
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +50,7 @@ from engine.study import Trial
 
 LAST = "checkpoints/last.json"
 PROGRESS = "progress.json"
+EVENTS = "events"
 ANSWERS = "questions.parquet"  # of a trial, and of an untrained model
 
 
@@ -215,6 +218,16 @@ class Ledger(Pools, Tables):
     def clear_checkpoints(self, key: str) -> None:
         """Removes the checkpoints of a trial that is trained or has diverged."""
         self.store.remove(trial_file(key, "checkpoints"))
+
+    @contextmanager
+    def events(self, key: str) -> Iterator[str]:
+        """A local folder for a trial's event files, those that TensorBoard reads; kept when it is left."""
+        if self.store.is_local:
+            yield self.store.address(trial_file(key, EVENTS))
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            yield folder
+            self.store.put_folder(folder, trial_file(key, EVENTS))
 
     def tune_address(self) -> str:
         """Where Ray Tune keeps its own state, in a folder `tune`."""

@@ -79,6 +79,5 @@ def has_ended(job: Job) -> bool:
 def environment(placement: TrainingPlacement) -> dict[str, str]:
     """What a worker's process needs. Ray would give each as many OpenMP threads as CPUs that it reserves."""
     threads = {"OMP_NUM_THREADS": str(placement.threads)} if placement.device == "cpu" else {}
-    threads |= {CHECKPOINT_EVERY: str(every_seconds())}
     accelerator = "cuda" if placement.device == "gpu" else "cpu"
     return threads | {"TOKENIZERS_PARALLELISM": "false", "DS_ACCELERATOR": accelerator}

@@ -62,10 +62,12 @@ def complete(engine: Any, job: Job, data: Sequence[Encoded]) -> None:
 def train_on(engine: Any, job: Job, data: Sequence[Encoded], history: History) -> None:
     """Trains from where the history ends to the last step. Raises Diverged on all ranks alike."""
     total, clock = n_steps(len(data), job.trial.training), checkpoints.Clock()
-    for step in train(engine, job, data, first=len(history.steps)):
-        history.steps.append(step)
-        if len(history.steps) < total and clock.is_due(engine):
-            checkpoints.save(engine, job, history)
+    with saving.tracked(job, first=len(history.steps)) as track:
+        for step in train(engine, job, data, first=len(history.steps)):
+            history.steps.append(step)
+            track(step)
+            if len(history.steps) < total and clock.is_due(engine):
+                checkpoints.save(engine, job, history)
     divergence.check_weights(engine)
     divergence.check_loss(history, job.trial.training.epochs)
 

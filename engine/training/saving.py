@@ -1,7 +1,8 @@
 """What training writes at its end: weights and a record, or the reason why it diverged."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,30 @@ from transformers import AutoTokenizer
 from engine.cluster.machines import device_name
 from engine.inference.chat import Encoded
 from engine.models import arithmetic, catalogue
+from engine.monitor import trackers
 from engine.storage.digests import digest_files
 from engine.storage.records import Failure, Trained
 from engine.training.divergence import mean_loss
 from engine.training.job import Job
-from engine.training.steps import History
+from engine.training.steps import History, Step
 
 
 def give_up(job: Job, reason: str) -> None:
     """Ends the trial with a reason, on all ranks alike; a retry would be wasted."""
     job.ledger.fail(Failure(key=job.key, phase="fine-tune", reason=reason))
+
+
+@contextmanager
+def tracked(job: Job, first: int) -> Iterator[Callable[[Step], None]]:
+    """A function that sends the numbers of a step to the trackers, from step `first` on; rank 0 alone does."""
+    if dist.get_rank() != 0:
+        yield lambda step: None
+        return
+    with trackers.tracking(job.ledger, job.trial, first) as log:
+        yield lambda step: log(
+            step.step,
+            {"loss": step.loss, "learning_rate": step.learning_rate, "tokens_per_second": step.tokens / step.seconds},
+        )
 
 
 def export(engine: Any, job: Job) -> dict[str, str]:

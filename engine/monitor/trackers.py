@@ -1,0 +1,144 @@
+"""Where a trial's numbers go while it runs, beside its own tables: TensorBoard always, another tracker if asked for.
+
+    tensorboard --logdir runs/quickstart/trials
+    python jobs/grid.py --study quickstart --track mlflow      # MLFLOW_TRACKING_URI says where
+    python jobs/grid.py --study quickstart --track wandb       # WANDB_API_KEY, WANDB_MODE
+
+A trial is one run of a tracker, by its key; a rerun goes on with it. A tracker that fails costs its own numbers only.
+What a tracker is told by its environment has to be in that of all nodes: a key that Ray passed on would be in its logs.
+"""
+
+import logging
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+from engine import UserError
+from engine.storage.ledger import Ledger
+from engine.study import Trial
+
+TRACK = "ENGRAM_TRACK"  # the tracker that was asked for, in the environment of a job and of its workers
+Log = Callable[[int, Mapping[str, float]], None]  # of a step, with values by name
+log = logging.getLogger(__name__)
+
+
+class Tracker(Protocol):
+    """What a tracker has to do."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@contextmanager
+def tracking(ledger: Ledger, trial: Trial, first: int) -> Iterator[Log]:
+    """A function that sends a trial's numbers, from step `first` on, to all trackers."""
+    with ledger.events(trial.key) as folder:
+        trackers: list[Tracker] = [TensorBoard(folder, first)]
+        if name := os.environ.get(TRACK):
+            with reported(name):
+                trackers.append(TRACKERS[name](ledger.store.root.rpartition("/")[2], trial.key, settings_of(trial)))
+        yield from sending(trackers)
+
+
+def settings_of(trial: Trial) -> dict[str, Any]:
+    """A trial's settings by their names, none of them within another."""
+    settings = asdict(trial)
+    inner = {name: value for group in ("training", "sampling") for name, value in settings.pop(group).items()}
+    return settings | inner
+
+
+def sending(trackers: Sequence[Tracker]) -> Iterator[Log]:
+    """A function that sends numbers to these trackers, which are closed in the end."""
+
+    def send(step: int, values: Mapping[str, float]) -> None:
+        for tracker in trackers:
+            with reported(type(tracker).__name__):
+                tracker.log(step, values)
+
+    try:
+        yield send
+    finally:
+        for tracker in trackers:
+            with reported(type(tracker).__name__):
+                tracker.close()
+
+
+@contextmanager
+def reported(name: str) -> Iterator[None]:
+    """A fault of a tracker is a line in the worker's log: training goes on."""
+    try:
+        yield
+    except Exception as error:
+        log.warning("%s: %s", name, error)
+
+
+def choose(name: str | None) -> None:
+    """Makes this job and its workers use a tracker. Raises UserError if it is not installed."""
+    if name is None:
+        return
+    if find_spec(name) is None:
+        raise UserError(f"--track {name}: it is not installed; install the extra: pip install -e '.[{name}]'")
+    os.environ[TRACK] = name
+
+
+class TensorBoard:
+    """Event files in the trial's folder."""
+
+    def __init__(self, folder: str, first: int) -> None:
+        from tensorboardX import SummaryWriter
+
+        # A file of its own: by default two that begin in the same second are one.
+        self.writer = SummaryWriter(folder, purge_step=first, filename_suffix=f".{uuid.uuid4().hex}")
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class MLflow:
+    """A run in the experiment that has the study's name."""
+
+    def __init__(self, study: str, key: str, settings: Mapping[str, Any]) -> None:
+        import mlflow
+
+        self.client = mlflow.MlflowClient()
+        there = self.client.get_experiment_by_name(study)
+        experiment = there.experiment_id if there else self.client.create_experiment(study)
+        runs = self.client.search_runs([experiment], f"attributes.run_name = '{key}'")
+        self.run = (runs[0] if runs else self.client.create_run(experiment, run_name=key)).info.run_id
+        for name, value in settings.items():
+            with suppress(mlflow.MlflowException):  # of a run that goes on: they are there
+                self.client.log_param(self.run, name, value)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.client.log_metric(self.run, name, value, step=step)
+
+    def close(self) -> None:
+        self.client.set_terminated(self.run)
+
+
+class WeightsAndBiases:
+    """A run in the project that has the study's name."""
+
+    def __init__(self, study: str, key: str, settings: Mapping[str, Any]) -> None:
+        import wandb
+
+        self.run = wandb.init(project=study, name=key, id=key, config=dict(settings), resume="allow")
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self.run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+TRACKERS: dict[str, Callable[[str, str, Mapping[str, Any]], Tracker]] = {"mlflow": MLflow, "wandb": WeightsAndBiases}

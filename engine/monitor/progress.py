@@ -16,7 +16,7 @@ from typing import Any
 import ray
 
 from engine import UserError
-from engine.monitor.lines import describe
+from engine.monitor.lines import describe, share
 from engine.storage.ledger import Ledger
 from engine.storage.records import Progress
 
@@ -30,13 +30,13 @@ next_send = 0.0
 class Board:
     """Holds what workers report. `tokens` are counted so far; `at_work` says on which machine what is worked on."""
 
-    def __init__(self, phase: str, total: int) -> None:
-        self.phase, self.total, self.started = phase, total, time.monotonic()
-        self.counts = Counter(done=0, running=0, tokens=0)
+    def __init__(self, phase: str, total: int, all_work: int) -> None:
+        self.phase, self.total, self.all_work, self.started = phase, total, all_work, time.monotonic()
+        self.counts = Counter(done=0, running=0, tokens=0, work=0)
         self.at_work: dict[str, str] = {}
 
     def add(self, **changes: int) -> None:
-        """Adds to `done`, `running` or `tokens`."""
+        """Adds to `done`, `running`, `tokens` or `work`."""
         self.counts.update(changes)
 
     def place(self, name: str, machine: str | None) -> None:
@@ -47,24 +47,23 @@ class Board:
 
     def state(self) -> Progress:
         """All of it."""
+        about: dict[str, Any] = {"phase": self.phase, "total": self.total, "all_work": self.all_work, **self.counts}
         seconds = time.monotonic() - self.started
-        return Progress(
-            phase=self.phase, total=self.total, seconds=seconds, at_work=self.at_work, at=time.time(), **self.counts
-        )
+        return Progress(seconds=seconds, at_work=self.at_work, at=time.time(), **about)
 
 
 # ---- in workers ------------------------------------------------------------------------------------------------------
 
 
 def report(**changes: int) -> None:
-    """Called by a worker: adds to the counts of the phase that runs. Tokens are sent as sums, once a second.
+    """Called by a worker: adds to the counts of the phase that runs. Tokens and work are sent as sums, once a second.
 
     Without a board (unit tests) nothing happens.
     """
     global next_send
     unsent.update(changes)
     now = time.monotonic()
-    if changes.keys() == {"tokens"} and now < next_send:
+    if changes.keys() <= {"tokens", "work"} and now < next_send:
         return
     next_send = now + SEND_S
     if board := find_board():
@@ -104,10 +103,10 @@ def name_board() -> str:
 
 
 @contextmanager
-def shown(phase: str, total: int, ledger: Ledger | None = None) -> Iterator[None]:
+def shown(phase: str, total: int, ledger: Ledger | None = None, all_work: int = 0) -> Iterator[None]:
     """Prints the phase's line every few seconds (in place on a terminal) and once at the end."""
     actor: Any = Board
-    board: Any = actor.options(name=name_board(), namespace="engram").remote(phase, total)
+    board: Any = actor.options(name=name_board(), namespace="engram").remote(phase, total, all_work)
     stop = threading.Event()
     printer = threading.Thread(target=print_lines, args=(board, stop, ledger), daemon=True)
     printer.start()
@@ -128,15 +127,16 @@ def print_lines(board: Any, stop: threading.Event, ledger: Ledger | None) -> Non
         if ledger:
             with suppress(UserError):  # where there is no room, the phase itself will say so
                 ledger.put_progress(None if over else state)
-        last = print_line(describe(state), last, over)
+        stage = f"{state.done} {state.running} {share(state):.1f}"  # in a log, a line when more is done
+        print_line(describe(state), over, stage != last)
+        last = stage
         if over:
             return
 
 
-def print_line(line: str, last: str, over: bool) -> str:
-    """Prints a line if it differs from the last one in what is done; gives what is the last one now."""
+def print_line(line: str, over: bool, is_news: bool) -> None:
+    """Prints a line in place of the last one on a terminal; elsewhere only if it says anything new."""
     if sys.stderr.isatty():
         print(f"\r\033[K{line}", end="\n" if over else "", file=sys.stderr, flush=True)
-    elif line.split("|")[0] != last or over:
+    elif is_news or over:
         print(line, file=sys.stderr, flush=True)
-    return line.split("|")[0]

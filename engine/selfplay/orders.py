@@ -73,7 +73,7 @@ def protocols_of(orders: Sequence[Order]) -> Protocols:
 class OpenOrder:
     """An order in work: its finished draws, how many draws run, and which numbers come next.
 
-    `fault`: what its protocol's script did wrong; no draw is started after it.
+    `fault`: what its protocol's script did wrong; no draw is started after it. `reported`: elements, as progress.
     """
 
     order: Order
@@ -82,6 +82,7 @@ class OpenOrder:
     next_number: int = 0
     holes: list[int] = field(default_factory=list)
     fault: str = ""
+    reported: int = 0
 
 
 def n_more_draws(kept: int, n_draws: int, wanted: int, per_draw: int) -> int:

@@ -53,7 +53,8 @@ def write_all(generators: Sequence[tuple[Generator, list[Order]]], ledger: Ledge
     waiting = [one for n, one in enumerate(generators) if n not in reasons]
     faults = {(order.pool, order.item.id): why for n, why in reasons.items() for order in generators[n][1]}
     if waiting:
-        with progress.shown("self-play", sum(len(orders) for _, orders in waiting), ledger):
+        everything = [order for _, orders in waiting for order in orders]
+        with progress.shown("self-play", len(everything), ledger, sum(order.wanted for order in everything)):
             while waiting:
                 counts = share_engines(waiting)
                 faults |= write_at_once([(*one, n) for one, n in zip(waiting, counts, strict=True) if n], ledger)

@@ -99,7 +99,7 @@ class Writer:
         """Requests of the order's next wave of draws, if it needs one."""
         numbers = next_numbers(job)
         if not numbers and not job.running:
-            progress.report(done=1, running=-1)
+            progress.report(done=1, running=-1, work=job.order.wanted - job.reported)
         job.running += len(numbers)
         for number in numbers:
             yield from self.begin(job, number, finished)
@@ -177,6 +177,9 @@ class Writer:
         )
         job.draws.append(draw)
         job.running -= 1
+        gained = min(len(draft.elements), job.order.wanted - job.reported)
+        job.reported += gained
+        progress.report(work=gained)
         finished.append((job.order.pool, draw))
         return self.more(job, finished)
 

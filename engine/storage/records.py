@@ -137,7 +137,8 @@ class Untrained:
 class Progress:
     """`progress.json`: how far the phase that runs is, as its driver saw it `at` (seconds since 1970).
 
-    Counts are of models or orders; `tokens` so far, in `seconds`. `at_work`: the machine of what is worked on, by name.
+    Counts are of models or orders; `tokens` so far, in `seconds`. `work` of `all_work` is done, in elements that were
+    written or trained; without it, whole models or orders count. `at_work`: the machine of what is worked on, by name.
     """
 
     phase: str
@@ -145,6 +146,8 @@ class Progress:
     done: int
     running: int
     tokens: int
+    work: int
+    all_work: int
     seconds: float
     at_work: dict[str, str]
     at: float

@@ -62,6 +62,8 @@ def complete(engine: Any, job: Job, data: Sequence[Encoded]) -> None:
 def train_on(engine: Any, job: Job, data: Sequence[Encoded], history: History) -> None:
     """Trains from where the history ends to the last step. Raises Diverged on all ranks alike."""
     total, clock = n_steps(len(data), job.trial.training), checkpoints.Clock()
+    if dist.get_rank() == 0:
+        progress.report(work=len(history.steps) * job.trial.training.batch_size)
     with saving.tracked(job, first=len(history.steps)) as track:
         for step in train(engine, job, data, first=len(history.steps)):
             history.steps.append(step)
@@ -201,7 +203,7 @@ def train_step(engine: Any, job: Job, batch: Sequence[Encoded], learning_rate: f
         # DeepSpeed averages gradients over ranks; an empty share still takes part, with nothing.
         engine.backward(loss * (ranks / learned if row else 0.0))
         total += loss.detach() if row else 0.0
-        progress.report(tokens=sum(len(e.ids) for e in row))
+        progress.report(tokens=sum(len(e.ids) for e in row), work=len(row))
     engine.step()
     dist.all_reduce(total)
     return float(total) / learned

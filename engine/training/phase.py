@@ -69,12 +69,17 @@ def train_group(jobs: Sequence[Job], ledger: Ledger) -> list[Failure]:
             verbose=0,
         ),
     )
-    with progress.shown("fine-tune", len(jobs), ledger):
+    with progress.shown("fine-tune", len(jobs), ledger, sum(map(count_work, jobs))):
         results: Any = tuner.fit()
     ledger.clear_tune()
     told = {r.config["key"]: (r.metrics or {}).get("error") or r.error for r in results}
     raised = {key: RuntimeError(str(text)) for key, text in told.items() if text}
     return [f for f in (outcome(job.key, raised.get(job.key), ledger) for job in jobs) if f]
+
+
+def count_work(job: Job) -> int:
+    """Elements that its training goes through, as often as it does."""
+    return len(job.items) * job.trial.budget * job.trial.training.epochs
 
 
 def errors_as_text() -> Any:

@@ -38,14 +38,14 @@ def ledger(tmp_path: Path) -> Ledger:
 
 def test_it_says_what_is_done_what_runs_where_and_what_failed(ledger: Ledger, tmp_path: Path) -> None:
     now = Progress(
-        phase="fine-tune", total=8, done=2, running=1, tokens=600, seconds=60.0, at_work={"a-trial": "node7"},
-        at=time.time() - 7200,
+        phase="fine-tune", total=8, done=2, running=1, tokens=600, work=30, all_work=120, seconds=60.0,
+        at_work={"a-trial": "node7"}, at=time.time() - 7200,
     )  # fmt: skip
     ledger.put_progress(now)
     said = status(tmp_path / "made")
     assert (said.returncode, said.stderr) == (0, "")
     assert "8 trials begun: 2 done, 1 failed, 5 to do" in said.stdout
-    assert "fine-tune: 2 done, 1 running, 5 left | 10 tokens/s | about 3 min left" in said.stdout
+    assert "fine-tune: 2 done, 1 running, 5 left | 25 % | 10 tokens/s | about 3 min left" in said.stdout
     assert "seen 2 h ago: its run may have died" in said.stdout
     assert "  node7: a-trial" in said.stdout
     assert "(fine-tune): no memory" in said.stdout

@@ -7,7 +7,8 @@ def describe(p: Progress) -> str:
     """`self-play: 3 done, 1 running, 8 left | 46 % | 187 tokens/s | about 2 min left`."""
     left = max(p.total - p.done - p.running, 0)
     speed = f"{p.tokens / max(p.seconds, 1e-9):,.0f} tokens/s" if p.tokens else "starting"
-    return f"{p.phase}: {p.done} done, {p.running} running, {left} left | {100 * share(p):.0f} % | {speed} | {time_left(p)}"
+    counts = f"{p.phase}: {p.done} done, {p.running} running, {left} left"
+    return f"{counts} | {100 * share(p):.0f} % | {speed} | {time_left(p)}"
 
 
 def share(p: Progress) -> float:

@@ -9,6 +9,8 @@ from engine.cluster import session
 from engine.storage.records import Failure, Phase
 from engine.storage.store import REMEDIES, StorageError, Store
 
+SHARED_MEMORY = "/dev/shm"
+
 
 def failure(key: str, phase: Phase, error: BaseException | None) -> Failure:
     """Why a trial did not finish, from the error that ended it, if there was one."""
@@ -29,13 +31,17 @@ def in_full(error: BaseException) -> str:
 
 
 def check_room(text: str, store: Store) -> None:
-    """Raises StorageError if an error's text tells of a full disk; it names the fuller of the disks that a run writes.
+    """Raises StorageError if an error's text tells of a full disk; it names the fullest of the disks that a run writes.
 
     Libraries tell of one in errors of many kinds, often without the path, and then free what they had written.
     """
     if os.strerror(errno.ENOSPC) not in text:
         return
-    logs, room = session.log_folder(), store.free_bytes()
-    if room is None or (logs and shutil.disk_usage(logs).free < room):
-        raise StorageError(f"{logs}: no space is left for Ray's own files; free some, then run the same command again")
-    raise StorageError(f"{store.root}: {REMEDIES[errno.ENOSPC]}, then run the same command again")
+    remedies = {
+        store.root: REMEDIES[errno.ENOSPC],
+        session.log_folder(): "no space is left for Ray's own files; free some",
+        SHARED_MEMORY: "no space is left for what processes share; free some, or make it larger",
+    }
+    rooms = {path: shutil.disk_usage(path).free for path in remedies if os.path.isdir(path)}
+    fullest = min(rooms, key=lambda path: rooms[path])
+    raise StorageError(f"{fullest}: {remedies[fullest]}, then run the same command again")

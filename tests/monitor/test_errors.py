@@ -14,18 +14,16 @@ from engine.storage.store import MIB, StorageError, Store
 FULL = "OSError: [Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"
 
 
-@pytest.mark.parametrize(("storage_mib", "temp_mib", "fuller"), [(3, 900, "runs"), (900, 3, "logs")])
-def test_the_fuller_disk_is_named(
-    storage_mib: int, temp_mib: int, fuller: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runs, logs = tmp_path / "runs", tmp_path / "logs"
-    free = {str(runs): storage_mib * MIB, str(logs): temp_mib * MIB}
-    for folder in (runs, logs):
-        folder.mkdir()
-    monkeypatch.setattr(session, "log_folder", lambda: str(logs))
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free[str(folder)]))
-    with pytest.raises(StorageError, match=rf"^{tmp_path / fuller}: no space is left"):
-        errors.check_room(FULL, Store(str(runs)))
+@pytest.mark.parametrize("full", ["runs", "logs", "shared"])
+def test_the_fullest_disk_is_named(full: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("runs", "logs", "shared"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(session, "log_folder", lambda: str(tmp_path / "logs"))
+    monkeypatch.setattr(errors, "SHARED_MEMORY", str(tmp_path / "shared"))
+    free = {str(tmp_path / full): 3 * MIB}
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free.get(path, 900 * MIB)))
+    with pytest.raises(StorageError, match=rf"^{tmp_path / full}: no space is left"):
+        errors.check_room(FULL, Store(str(tmp_path / "runs")))
 
 
 def test_other_errors_are_not_taken_for_a_full_disk(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@
     clusters/kuberay/*.yaml       RayCluster or RayJob: `workerGroupSpecs`
     clusters/skypilot.yaml        a SkyPilot task: `resources`, `num_nodes`
 
-A file's kind is recognised by what is in it. Only what is asked for here is read; what else is in the file is checked by
-whoever runs it: `ray up`, Kubernetes, SkyPilot.
+A file's kind is recognised by what is in it. Only what is asked for here is read; what else is in the file is checked
+by whoever runs it: `ray up`, Kubernetes, SkyPilot.
 """
 
 import json
@@ -94,6 +94,8 @@ def read_groups(documents: Sequence[Document]) -> Iterator[NodeGroup]:
     for document in documents:
         if document.get("kind") == "RayCluster":
             return read_kuberay(document["spec"])
+        if document.get("kind") == "RayJob" and "clusterSelector" in document["spec"]:
+            raise Unreadable("this job runs on a cluster that is there: give the file of that RayCluster")
         if document.get("kind") == "RayJob":
             return read_kuberay(document["spec"]["rayClusterSpec"])
         if "provider" in document:

@@ -121,10 +121,16 @@ def split(planned: Sequence[Planned]) -> Iterator[Piece]:
         piece = Piece(phase="self-play", model=model, need=need, planned=tuple(some), price=price_pools(planned))
         if piece.price(some).hours:
             yield piece
-    for (model, place), some in group_by(untrained, lambda p: (p.trial.trainee, p.training)).items():
-        yield Piece(phase="fine-tune", model=model, need=place, planned=tuple(some), price=prices.price_training)
+    for some in group_by(untrained, name_fine_tune).values():
+        model, need = some[0].trial.trainee, some[0].training
+        yield Piece(phase="fine-tune", model=model, need=need, planned=tuple(some), price=prices.price_training)
     for (model, need), some in group_by(unscored, lambda p: (p.trial.trainee, p.serving)).items():
         yield Piece(phase="evaluate", model=model, need=need, planned=tuple(some), price=prices.price_evaluation)
+
+
+def name_fine_tune(p: Planned) -> tuple[object, ...]:
+    """Equal for fine-tunes of one model that need the same GPUs."""
+    return p.trial.trainee, p.training.n_workers, p.training.accelerator, p.training.fits
 
 
 def price_pools(planned: Sequence[Planned]) -> Price:

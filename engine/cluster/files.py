@@ -67,7 +67,7 @@ def read(path: str) -> list[NodeGroup]:
         raise UserError("\n".join(faults)) from None
     except KeyError as error:
         raise UserError(f"{path}: {error} is missing; the files in clusters/ show where it belongs") from None
-    except (TypeError, AttributeError, IndexError) as error:
+    except (TypeError, ValueError, AttributeError, IndexError) as error:
         raise UserError(f"{path}: not built like the files in clusters/ ({error})") from None
     for group in groups:
         check(group, path)
@@ -197,7 +197,7 @@ def find_instance(name: str, node_config: Document) -> str:
 def is_spot(node_config: Document) -> bool:
     """May the cloud take it back at any time?"""
     market, scheduling = node_config.get("InstanceMarketOptions", {}), node_config.get("scheduling", {})
-    return market.get("MarketType") == "spot" or scheduling.get("provisioningModel") == "SPOT"
+    return "spot" in (market.get("MarketType"), scheduling.get("provisioningModel", "").lower())
 
 
 def find_accelerator(resources: Document) -> str:
@@ -253,8 +253,8 @@ def read_skypilot(task: Document) -> Iterator[NodeGroup]:
         name="task",
         instance=resources.get("instance_type", f"{kind}:{n_gpus or 1}"),
         spot=resources.get("use_spot", False),
-        n_cpus=str(resources["cpus"]).rstrip("+"),
-        n_gpus=n_gpus or 1,
+        n_cpus=int(str(resources["cpus"]).rstrip("+")),
+        n_gpus=int(n_gpus or 1),
         accelerator=kind,
         disk_gib=resources["disk_size"],
         fewest=n_nodes,

@@ -7,6 +7,7 @@ the file keeps them up. Time is a lower bound: in each phase, all GPUs of an ins
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import TypeVar
 
 from engine.cluster import policy
@@ -117,13 +118,13 @@ def split(planned: Sequence[Planned]) -> Iterator[Piece]:
     unscored = [p for p in planned if p.state not in ("done", "stale", "damaged")]
     untrained = [p for p in unscored if p.state != "trained"]
     for model, some in group_by(untrained, lambda p: p.trial.writer).items():
-        need = max((p.writing for p in some), key=policy.n_devices)
-        piece = Piece(phase="self-play", model=model, need=need, planned=tuple(some), price=price_pools(planned))
+        largest = max((p.writing for p in some), key=policy.n_devices)
+        piece = Piece(phase="self-play", model=model, need=largest, planned=tuple(some), price=price_pools(planned))
         if piece.price(some).hours:
             yield piece
     for some in group_by(untrained, name_fine_tune).values():
-        model, need = some[0].trial.trainee, some[0].training
-        yield Piece(phase="fine-tune", model=model, need=need, planned=tuple(some), price=prices.price_training)
+        model, place = some[0].trial.trainee, some[0].training
+        yield Piece(phase="fine-tune", model=model, need=place, planned=tuple(some), price=prices.price_training)
     for (model, need), some in group_by(unscored, lambda p: (p.trial.trainee, p.serving)).items():
         yield Piece(phase="evaluate", model=model, need=need, planned=tuple(some), price=prices.price_evaluation)
 
@@ -199,21 +200,27 @@ def explain(piece: Piece, groups: Sequence[NodeGroup]) -> str:
 
 
 def suggest(piece: Piece) -> str:
-    """The smallest nodes that would hold a piece."""
-    for n_gpus, kind in NODES_TO_SUGGEST:
-        node = NodeType(device="gpu", n_cpus=64, n_gpus=n_gpus, device_gib=KNOWN_GIB[kind], count=MOST_SUGGESTED)
-        need = need_on(piece, Cluster(nodes=(node,)))
-        if need.fits:
-            n_nodes = -(-policy.n_devices(need) // n_gpus)
-            return f"would fit {n_nodes} node(s) with {n_gpus} × {kind} ({KNOWN_GIB[kind]:.0f} GiB each)"
-    return f"not even {MOST_SUGGESTED} nodes with {n_gpus} × {kind} hold it: use LoRA, or a smaller model"
+    """The nodes that would hold a piece: as few as possible, then as small as possible."""
+    fitting = [(n, n_gpus, kind) for n_gpus, kind in NODES_TO_SUGGEST if (n := count_nodes(piece, n_gpus, kind))]
+    if not fitting:
+        return f"not even {MOST_SUGGESTED} nodes with 8 × H200 hold it: use LoRA, or a smaller model"
+    n_nodes, n_gpus, kind = min(fitting, key=lambda one: one[0])
+    return f"would fit {n_nodes} node(s) with {n_gpus} × {kind} ({KNOWN_GIB[kind]:.0f} GiB each)"
+
+
+def count_nodes(piece: Piece, n_gpus: int, kind: str) -> int:
+    """How many nodes with so many GPUs of a kind a piece would take; 0 if `MOST_SUGGESTED` do not hold it."""
+    node = NodeType(device="gpu", n_cpus=64, n_gpus=n_gpus, device_gib=KNOWN_GIB[kind], count=MOST_SUGGESTED)
+    need = need_on(piece, Cluster(nodes=(node,)))
+    return ceil(policy.n_devices(need) / n_gpus) if need.fits else 0
 
 
 def need_on(piece: Piece, cluster: Cluster) -> Need:
     """What a piece would need on another cluster."""
     p = piece.planned[0]
     training, serving, writing = place_trial(p.trial, p.items, cluster)
-    return {"self-play": writing, "fine-tune": training, "evaluate": serving}[piece.phase]
+    needs: dict[str, Need] = {"self-play": writing, "fine-tune": training, "evaluate": serving}
+    return needs[piece.phase]
 
 
 # ---- time and money --------------------------------------------------------------------------------------------------
@@ -243,13 +250,14 @@ def bill(
     node_hours = max(gpu_hours / max(1, instance.n_gpus), instance.fewest * hours)
     rate = rates.hourly.get(instance.instance)
     has_spot = any(group.spot for group in groups if group.instance == instance.instance)
-    spot = rate and (rate.spot if has_spot else rate.on_demand)
+    on_demand = rate.on_demand if rate else None
+    spot = rate.spot if rate and has_spot else on_demand
     return Bill(
         instance=instance.instance,
         fewest=instance.fewest,
         most=instance.most,
         gpu_hours=gpu_hours,
         node_hours=node_hours,
-        on_demand=rate and node_hours * rate.on_demand,
+        on_demand=on_demand and node_hours * on_demand,
         spot=spot and node_hours * spot,
     )

@@ -83,9 +83,8 @@ def test_what_has_no_place_says_why_and_which_nodes_would_hold_it() -> None:
     assert {one.piece.model for one in expected.placed} == {"qwen2.5-0.5b"}
     assert {(piece.phase, piece.model) for piece, _ in expected.unplaced} == {(p, "qwen2.5-72b") for p in costs.PHASES}
     why = {piece.phase: why for piece, why in expected.unplaced}
-    assert "needs" in why["fine-tune"]
-    assert why["fine-tune"].endswith("would fit 2 node(s) with 1 × H100 (80 GiB each)") or "H100" in why["fine-tune"]
-    assert why["evaluate"].endswith("; would fit 1 node(s) with 8 × H100 (80 GiB each)")
+    assert "the cluster has 4; would fit 1 node(s) with 8 × H100 (80 GiB each)" in why["fine-tune"]
+    assert "need 139 GiB each, of which 19 may be used; would fit 1 node(s) with 8 × H100" in why["evaluate"]
 
 
 @pytest.mark.parametrize(
@@ -130,13 +129,13 @@ def test_what_is_done_costs_nothing_and_what_is_trained_is_only_asked() -> None:
 
 
 def test_a_slower_gpu_takes_longer_where_arithmetic_takes_the_time() -> None:
-    ways = {group.name: count(plan_on(study_of("7b"), group), group) for group in (SMALL, LARGE)}
-    hours = {name: {one.piece.phase: one.hours for one in way.placed} for name, way in ways.items()}
-    assert hours["small"]["self-play"] > 4 * hours["large"]["self-play"]
-    for name, model in (("small", "0.5b"), ("large", "0.5b")):
-        group = SMALL if name == "small" else LARGE
-        hours[name] = {one.piece.phase: one.hours for one in count(plan_on(study_of(model), group), group).placed}
-    assert hours["small"]["fine-tune"] == pytest.approx(hours["large"]["fine-tune"], rel=0.2)  # both wait for launches
+    ways = {group.name: count(plan_on(study_of("0.5b", "7b"), group), group) for group in (SMALL, LARGE)}
+    hours = {(n, one.piece.phase, one.piece.model): one.hours for n, way in ways.items() for one in way.placed}
+    slow, fast = ({k[1:]: h for k, h in hours.items() if k[0] == name} for name in ("small", "large"))
+    assert slow["self-play", "qwen2.5-7b"] > 2 * fast["self-play", "qwen2.5-7b"]
+    assert slow["fine-tune", "qwen2.5-7b"] > 1.5 * fast["fine-tune", "qwen2.5-7b"]
+    waits = "fine-tune", "qwen2.5-0.5b"  # for the processor that launches its kernels, on both
+    assert slow[waits] == pytest.approx(fast[waits], rel=0.05)
 
 
 def test_time_is_that_of_the_longest_trial_or_of_the_work_shared_out() -> None:

@@ -70,7 +70,10 @@ def show_costs(args: argparse.Namespace) -> int:
     planned, ledger = plan_study(args, cluster=files.describe_cluster(groups, args.cluster))
     expected = costs.count(planned, groups, table, estimate.measured_speeds(ledger))
     terminal().print(plan_table(planned), work_table(expected), money_table(expected, table))
-    print(f"time: at least {duration(expected.hours * 3600)}, if the cluster grows to all of its nodes")
+    n_gpus = sum(group.n_devices for group in groups)
+    print(
+        f"time: at least {duration(expected.hours * 3600)}, if the cluster grows to all of its nodes: --max-gpus {n_gpus}"
+    )
     print(f"prices: {args.prices or 'clusters/prices.yaml'}; storage and traffic are not counted")
     print("Each row is counted on the instance where it costs least; a run takes any nodes that hold it, so it may be")
     print("faster and cost more. All hours come from calculation: expect a factor of two.")

@@ -1,6 +1,6 @@
 """The plan, and what self-play yielded, as a person reads them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
@@ -102,9 +102,15 @@ def money_table(costs: Costs, rates: Rates) -> Table:
     for bill in costs.bills:
         hours = f"{bill.gpu_hours:,.1f}" if bill.gpu_hours else "", f"{bill.node_hours:,.1f}"
         table.add_row(bill.instance, f"{bill.fewest}–{bill.most}", *hours, money(bill.on_demand), money(bill.spot))
-    sums = [sum(filter(None, amounts)) for amounts in zip(*((b.on_demand, b.spot) for b in costs.bills), strict=True)]
-    table.add_row("all that has a price", "", "", "", *map(money, sums))
+    on_demand, spot = total(bill.on_demand for bill in costs.bills), total(bill.spot for bill in costs.bills)
+    table.add_row("all that has a price", "", "", "", money(on_demand), money(spot))
     return table
+
+
+def total(amounts: Iterable[float | None]) -> float | None:
+    """The sum of those that are known; None if none is."""
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known) if known else None
 
 
 def money(amount: float | None) -> str:

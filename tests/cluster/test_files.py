@@ -167,7 +167,7 @@ def test_no_default_of_ray_is_left(name: str) -> None:
     defaults = ray_up._get_default_config(config["provider"])
     assert defaults.keys() - {"available_node_types", "head_node_type"} <= config.keys()
     for start in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
-        assert "RAY_AUTH_MODE=token ~/engram/.venv/bin/ray start" in start[-1]
+        assert "export RAY_AUTH_MODE=token PATH=$HOME/engram/.venv/bin:$PATH; ray start" in start[-1]
     assert "--dashboard-host=127.0.0.1" in config["head_start_ray_commands"][-1]
     assert "0.0.0.0" not in text_of(name)
 

@@ -72,7 +72,7 @@ def show_costs(args: argparse.Namespace) -> int:
     terminal().print(plan_table(planned), work_table(expected), money_table(expected, table))
     n_gpus = sum(group.n_devices for group in groups)
     print(
-        f"time: at least {duration(expected.hours * 3600)}, if the cluster grows to all of its nodes: --max-gpus {n_gpus}"
+        f"time: at least {duration(expected.hours * 3600)}, on all nodes that the cluster may have: --max-gpus {n_gpus}"
     )
     print(f"prices: {args.prices or 'clusters/prices.yaml'}; storage and traffic are not counted")
     print("Each row is counted on the instance where it costs least; a run takes any nodes that hold it, so it may be")

@@ -10,6 +10,7 @@ import pytest
 
 from engine.cluster import files, policy, rates
 from engine.cluster.files import NodeGroup
+from engine.cluster.nodes import KNOWN_GIB, RELATIVE_SPEED
 from engine.cluster.rates import Rate, Rates
 from engine.planning import costs, plan, prices, shipped
 from engine.planning.costs import Costs
@@ -136,6 +137,10 @@ def test_a_slower_gpu_takes_longer_where_arithmetic_takes_the_time() -> None:
     assert slow["fine-tune", "qwen2.5-7b"] > 1.5 * fast["fine-tune", "qwen2.5-7b"]
     waits = "fine-tune", "qwen2.5-0.5b"  # for the processor that launches its kernels, on both
     assert slow[waits] == pytest.approx(fast[waits], rel=0.05)
+
+
+def test_each_gpu_of_known_memory_has_a_speed() -> None:
+    assert RELATIVE_SPEED.keys() == KNOWN_GIB.keys()
 
 
 def test_time_is_that_of_the_longest_trial_or_of_the_work_shared_out() -> None:

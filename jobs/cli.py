@@ -56,8 +56,13 @@ def find_cluster(device: Device | None, max_gpus: int = 0, may_grow: bool = True
         return reach.describe_cluster(device, max_gpus, may_grow)
 
 
-def plan_study(args: argparse.Namespace, may_grow: bool = True) -> tuple[list[Planned], Ledger]:
-    """The plan of the study that the arguments name, and its ledger. Raises UserError."""
+def plan_study(
+    args: argparse.Namespace, may_grow: bool = True, cluster: Cluster | None = None
+) -> tuple[list[Planned], Ledger]:
+    """The plan of the study that the arguments name, and its ledger. Raises UserError.
+
+    It is planned for a cluster that is given, else for the one that is there.
+    """
     study = shipped.load(args.study)
     study = replace(study, news=args.news or study.news)
     study = narrow(
@@ -66,7 +71,8 @@ def plan_study(args: argparse.Namespace, may_grow: bool = True) -> tuple[list[Pl
     check_storage(args.storage)
     trackers.choose(args.track)
     ledger = Ledger(Store(f"{args.storage.rstrip('/')}/{study.name}"))
-    return plan.plan(study, ledger, find_cluster(args.device, args.max_gpus, may_grow)), ledger
+    cluster = cluster or find_cluster(args.device, args.max_gpus, may_grow)
+    return plan.plan(study, ledger, cluster), ledger
 
 
 def check_storage(storage: str) -> None:

@@ -1,14 +1,17 @@
 """The plan, and what self-play yielded, as a person reads them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
+from engine.cluster import policy
+from engine.cluster.rates import Rates
 from engine.models import catalogue
 from engine.models.architecture import n_params
 from engine.planning import prices
+from engine.planning.costs import Costs, Piece
 from engine.storage.records import Planned
 
 
@@ -69,6 +72,49 @@ def price_table(planned: Sequence[Planned]) -> Table:
         table.add_row(cost.phase, f"{cost.hours:,.1f}", cost.basis)
     table.add_row("all", f"{sum(cost.hours for cost in costs):,.1f}", "")
     return table
+
+
+def work_table(costs: Costs) -> Table:
+    """One row per phase and size: the instance where it costs least, and its GPU-hours there; what has no place."""
+    table = Table(title="GPU-hours by phase and size", title_justify="left", caption_justify="left")
+    for name in ("phase", "model", "trials", "GPUs per job", "instance", "GPU-hours"):
+        table.add_column(name, justify="left" if name in ("phase", "model", "instance") else "right")
+    for one in costs.placed:
+        piece = one.piece
+        per_job = str(policy.n_devices(piece.need))
+        table.add_row(*name_piece(piece), per_job, one.group.instance, f"{one.hours:,.1f}")
+    for piece, why in costs.unplaced:
+        table.add_row(*name_piece(piece), "–", "CANNOT BE PLACED", escape(why))
+    table.add_row("all", "", "", "", "", f"{sum(one.hours for one in costs.placed):,.1f}")
+    return table
+
+
+def name_piece(piece: Piece) -> tuple[str, str, str]:
+    """Its phase, its model, and for how many trials it is."""
+    return piece.phase, piece.model, str(len(piece.planned))
+
+
+def money_table(costs: Costs, rates: Rates) -> Table:
+    """One row per instance: what it costs on demand and on spot."""
+    table = Table(title=f"Money, in {rates.currency}, at prices of {rates.as_of}", title_justify="left")
+    for name in ("instance", "nodes", "GPU-hours", "node-hours", "on demand", "spot"):
+        table.add_column(name, justify="left" if name == "instance" else "right")
+    for bill in costs.bills:
+        hours = f"{bill.gpu_hours:,.1f}" if bill.gpu_hours else "", f"{bill.node_hours:,.1f}"
+        table.add_row(bill.instance, f"{bill.fewest}–{bill.most}", *hours, money(bill.on_demand), money(bill.spot))
+    on_demand, spot = total(bill.on_demand for bill in costs.bills), total(bill.spot for bill in costs.bills)
+    table.add_row("all that has a price", "", "", "", money(on_demand), money(spot))
+    return table
+
+
+def total(amounts: Iterable[float | None]) -> float | None:
+    """The sum of those that are known; None if none is."""
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known) if known else None
+
+
+def money(amount: float | None) -> str:
+    return "no price" if amount is None else f"{amount:,.0f}"
 
 
 def yield_table(yields: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -26,6 +26,19 @@ KNOWN_GIB = {
     "B200": 179.0,
 }
 
+# Arithmetic in 16 bits against that of an H100, by the makers' data sheets.
+RELATIVE_SPEED = {
+    "T4": 0.07,
+    "V100": 0.13,
+    "L4": 0.12,
+    "A10G": 0.07,
+    "A100": 0.32,
+    "L40S": 0.37,
+    "H100": 1.0,
+    "H200": 1.0,
+    "B200": 2.3,
+}
+
 
 def accelerator_of(node: Node) -> str:
     """The name of its GPUs; empty if Ray knows none."""

@@ -5,7 +5,7 @@ run yet, it takes on a CPU its operations at `NOMINAL_FLOPS`, and on GPUs the lo
 
     launching     LAUNCH_S per layer and micro-batch, half as much again with recomputation: a step of some hundred
                   tokens waits for the processor that launches its kernels (0.12 s with 24 layers, 0.38 s with 80)
-    arithmetic    its operations at `NOMINAL_FLOPS` per GPU
+    arithmetic    its operations at `NOMINAL_FLOPS` per GPU, or at the share of it that a slower kind of GPU reaches
     gathering     in ZeRO stage 3, the weights of the other GPUs once per pass, at GATHER_BYTES_S
 
 These constants come from reading, not from measurements: expect a factor of two.
@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.cluster.machines import Device, Estimate, TrainingPlacement
+from engine.cluster.nodes import RELATIVE_SPEED
 from engine.inference.settings import MAX_CONTEXT
 from engine.models import catalogue
 from engine.models.architecture import Architecture, n_params
@@ -25,7 +26,7 @@ from engine.selfplay import protocols
 from engine.storage.ledger import Ledger
 from engine.study import Trial
 
-NOMINAL_FLOPS: dict[Device, float] = {"cpu": 30e9, "gpu": 350e12}  # per core, per GPU: reached, not peak
+NOMINAL_FLOPS: dict[Device, float] = {"cpu": 30e9, "gpu": 350e12}  # per core, per H100: reached, not peak
 LAUNCH_S, GATHER_BYTES_S = 0.0048, 145e9
 START_S = 30.0  # processes of one fine-tune
 LOAD_BYTES_S = 0.85e9  # of weights, into the memory of devices
@@ -74,9 +75,9 @@ def size_of(trial: Trial, items: Sequence[NewsItem]) -> Size:
     )
 
 
-def nominal_flops(device: Device, n: int) -> float:
-    """Operations per second to expect of n cores or GPUs."""
-    return NOMINAL_FLOPS[device] * n
+def nominal_flops(device: Device, n: int, accelerator: str = "") -> float:
+    """Operations per second to expect of n cores or GPUs; GPUs of an unknown kind count as H100s."""
+    return NOMINAL_FLOPS[device] * n * RELATIVE_SPEED.get(accelerator, 1.0)
 
 
 def train_seconds(size: Size, place: TrainingPlacement, speed: float | None) -> tuple[float, str]:
@@ -86,7 +87,8 @@ def train_seconds(size: Size, place: TrainingPlacement, speed: float | None) -> 
     if place.device == "cpu":
         speed = nominal_flops("cpu", place.threads)
         return size.flops / speed, f"nominal {speed:.2g} FLOP/s"
-    basis = f"nominal {LAUNCH_S * 1e3:g} ms per layer and micro-batch, {NOMINAL_FLOPS['gpu']:.2g} FLOP/s per GPU"
+    per_gpu = nominal_flops("gpu", 1, place.accelerator)
+    basis = f"nominal {LAUNCH_S * 1e3:g} ms per layer and micro-batch, {per_gpu:.2g} FLOP/s per GPU"
     return size.steps * step_seconds(size, place), basis
 
 
@@ -97,7 +99,7 @@ def step_seconds(size: Size, place: TrainingPlacement) -> float:
     micro_batches = math.ceil(tokens / place.n_workers / place.micro_batch_tokens)
     launching = LAUNCH_S * size.arch.n_layers * micro_batches * again
     recomputing = forward_flops(size.arch, size.length / 2) * tokens if place.recompute else 0.0
-    arithmetic = (size.flops / size.steps + recomputing) / nominal_flops("gpu", place.n_workers)
+    arithmetic = (size.flops / size.steps + recomputing) / nominal_flops("gpu", place.n_workers, place.accelerator)
     others = size.weight_bytes * (1 - 1 / place.n_workers) if place.zero_stage == 3 else 0.0
     return max(launching, arithmetic, others * passes * micro_batches / GATHER_BYTES_S)
 

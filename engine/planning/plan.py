@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from engine import UserError
-from engine.cluster.machines import Cluster, Device
+from engine.cluster.machines import Cluster, Device, ServingPlacement, TrainingPlacement
 from engine.models import catalogue
 from engine.news.items import NewsItem
 from engine.planning import checks, estimate, identity, placement
@@ -71,9 +71,7 @@ def name_asked(p: Planned) -> tuple[object, ...]:
 
 def plan_trial(trial: Trial, items: tuple[NewsItem, ...], cluster: Cluster, speeds: Speeds) -> Planned:
     """One trial with its places and its price. Its state is not read yet."""
-    trainee, writer = (catalogue.find(name).architecture for name in (trial.trainee, trial.writer))
-    longest = estimate.longest_element(trial, items)
-    training = placement.place_training(trainee, trial.training, trial.precision, cluster, longest)
+    training, serving, writing = place_trial(trial, items, cluster)
     return Planned(
         trial=trial,
         items=items,
@@ -81,9 +79,22 @@ def plan_trial(trial: Trial, items: tuple[NewsItem, ...], cluster: Cluster, spee
         state="to do",
         differs=(),
         training=training,
-        serving=placement.place_serving(trainee, trial.precision, cluster),
-        writing=placement.place_serving(writer, trial.precision, cluster),
+        serving=serving,
+        writing=writing,
         estimate=estimate.estimate(trial, items, training, speeds),
+    )
+
+
+def place_trial(
+    trial: Trial, items: Sequence[NewsItem], cluster: Cluster
+) -> tuple[TrainingPlacement, ServingPlacement, ServingPlacement]:
+    """Where its trainee is trained and asked, and where its generator writes."""
+    trainee, writer = (catalogue.find(name).architecture for name in (trial.trainee, trial.writer))
+    longest = estimate.longest_element(trial, items)
+    return (
+        placement.place_training(trainee, trial.training, trial.precision, cluster, longest),
+        placement.place_serving(trainee, trial.precision, cluster),
+        placement.place_serving(writer, trial.precision, cluster),
     )
 
 

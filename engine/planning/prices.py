@@ -54,8 +54,8 @@ def price_selfplay(planned: Sequence[Planned], untrained: Sequence[Planned]) -> 
     missing = {n: p for n, p in needed.items() if flops_of(p) > flops_of(written.get(n))}
     writing = sum((flops_of(p) - flops_of(written.get(n))) * DECODING_SLOWDOWN for n, p in missing.items())
     engines = {(p.trial.writer, p.trial.precision): p for p in missing.values()}
-    device: Device = planned[0].writing.device
-    seconds = writing / nominal_flops(device, planned[0].writing.threads)
+    place = planned[0].writing
+    seconds = writing / nominal_flops(place.device, place.threads, place.accelerator)
     starts = sum(engine_start(p.trial.writer, p.trial.precision, p.writing) for p in engines.values())
     return PhaseCost(
         phase="self-play",
@@ -109,7 +109,7 @@ def ask_seconds(p: Planned) -> float:
     """Device seconds of asking one model all that a trial asks."""
     requests, tokens = count_asked(p.items, p.trial.forms)
     arch, device = catalogue.find(p.trial.trainee).architecture, p.serving.device
-    speed = nominal_flops(device, p.serving.threads)
+    speed = nominal_flops(device, p.serving.threads, p.serving.accelerator)
     arithmetic = forward_flops(arch, CHAT_TOKENS + news_tokens(p.items)) * tokens / speed
     return arithmetic + requests * REQUEST_S[device] * p.serving.tensor_parallel
 

@@ -10,6 +10,7 @@ What a tracker is told by its environment has to be in that of all nodes: a key 
 
 import logging
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -38,7 +39,9 @@ class Tracker(Protocol):
 def tracking(ledger: Ledger, trial: Trial, first: int) -> Iterator[Log]:
     """A function that sends a trial's numbers, from step `first` on, to all trackers."""
     with ledger.events(trial.key) as folder:
-        trackers: list[Tracker] = [TensorBoard(folder, first)]
+        trackers: list[Tracker] = []
+        with reported("TensorBoard"):
+            trackers.append(TensorBoard(folder, first))
         if name := os.environ.get(TRACK):
             with reported(name):
                 trackers.append(TRACKERS[name](ledger.store.root.rpartition("/")[2], trial.key, settings_of(trial)))
@@ -87,17 +90,26 @@ def choose(name: str | None) -> None:
 
 
 class TensorBoard:
-    """Event files in the trial's folder."""
+    """Event files in the trial's folder.
+
+    Written at once: the usual writer has a thread, and after an error in it, such as a full disk, waits for ever.
+    """
 
     def __init__(self, folder: str, first: int) -> None:
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2, summary_pb2
 
+        os.makedirs(folder, exist_ok=True)
         # A file of its own: by default two that begin in the same second are one.
-        self.writer = SummaryWriter(folder, purge_step=first, filename_suffix=f".{uuid.uuid4().hex}")
+        self.writer = EventsWriter(os.path.join(folder, "events"), f".{uuid.uuid4().hex}")
+        self.event, self.summary = event_pb2.Event, summary_pb2.Summary
+        begins = event_pb2.SessionLog(status=event_pb2.SessionLog.START)  # what came after this step is void
+        self.writer.write_event(self.event(wall_time=time.time(), step=first, session_log=begins))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
+        scalars = [self.summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self.writer.write_event(self.event(wall_time=time.time(), step=step, summary=self.summary(value=scalars)))
+        self.writer.flush()
 
     def close(self) -> None:
         self.writer.close()

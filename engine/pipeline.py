@@ -43,7 +43,8 @@ def prepare(planned: Sequence[Planned], ledger: Ledger) -> None:
 
     Raises UserError if a machine does not see the storage.
     """
-    names, mark = sorted({m for p in planned for m in (p.trial.trainee, p.trial.writer)}), f"mark-{uuid.uuid4().hex}"
+    names = sorted({m for p in planned for m in (p.trial.trainee, p.trial.writer)})
+    mark = f"mark-{uuid.uuid4().hex}"
     ledger.store.write_bytes(mark, b"")
     try:
         with in_plain_words():

@@ -10,6 +10,7 @@ examples:
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -60,6 +61,8 @@ def run_part(part: str, folder: Path) -> list[Row]:
     if part == STUDY:
         command = ["jobs/grid.py", "--study", STUDY, "--storage", str(folder / "runs")]
     print(f"{part} …", flush=True)
+    (folder / f"{part}.json").unlink(missing_ok=True)  # what an earlier check left is not this one's
+    shutil.rmtree(folder / "runs", ignore_errors=True)
     began, why = time.monotonic(), run(command, MINUTES[part], folder / f"{part}.txt")
     rows = read_measures(part, folder / f"{part}.json")
     if why and not any(verdict == "MISSED" for *_, verdict in rows):

@@ -6,33 +6,19 @@ from typing import Any
 import polars as pl
 import pytest
 from conftest import GPU_NODES
+from made_records import TRAINED
 
 from engine.cluster import session
 from engine.evaluation import phase as evaluation
 from engine.planning import plan
 from engine.selfplay import phase as selfplay
 from engine.storage.ledger import Ledger
-from engine.storage.records import Planned, Trained
+from engine.storage.records import Planned
 from engine.storage.store import Store
 from engine.study import Study, grid
 from engine.training import phase as training
 
 WHY = "needs 1 GPUs of one node, the largest node has 0"
-TRAINED = Trained(
-    train_tokens=1,
-    unique_tokens=1,
-    train_flops=1.0,
-    untrained_loss=2.0,
-    train_loss=1.0,
-    steps=1,
-    train_seconds=1.0,
-    gpu_seconds=1.0,
-    device="gpu",
-    device_name="a GPU",
-    zero_stage=1,
-    n_workers=1,
-    weight_files={},
-)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def in_full(error: BaseException) -> str:
 
 
 def check_room(text: str, store: Store) -> None:
-    """Raises StorageError if an error's text tells of a full disk; it names the fullest of the disks that a run writes.
+    """Raises StorageError if an error's text tells of a full disk; it names the fullest of those that a run writes to.
 
     Libraries tell of one in errors of many kinds, often without the path, and then free what they had written.
     """

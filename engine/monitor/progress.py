@@ -34,6 +34,7 @@ class Board:
         self.phase, self.total, self.all_work, self.started = phase, total, all_work, time.monotonic()
         self.counts = Counter(done=0, running=0, tokens=0, work=0)
         self.at_work: dict[str, str] = {}
+        self.warnings: list[str] = []
 
     def add(self, **changes: int) -> None:
         """Adds to `done`, `running`, `tokens` or `work`."""
@@ -44,6 +45,15 @@ class Board:
         self.at_work.pop(name, None)
         if machine:
             self.at_work[name] = machine
+
+    def warn(self, text: str) -> None:
+        """Something that the job's user has to know; said once, however many workers meet it."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def warned(self) -> list[str]:
+        """All warnings so far."""
+        return self.warnings
 
     def state(self) -> Progress:
         """All of it."""
@@ -69,6 +79,12 @@ def report(**changes: int) -> None:
     if board := find_board():
         board.add.remote(**unsent)
     unsent.clear()
+
+
+def warn(text: str) -> None:
+    """Has the driver print a line, once."""
+    if board := find_board():
+        board.warn.remote(text)
 
 
 @contextmanager
@@ -120,13 +136,17 @@ def shown(phase: str, total: int, ledger: Ledger | None = None, all_work: int = 
 
 def print_lines(board: Any, stop: threading.Event, ledger: Ledger | None) -> None:
     """Prints until `stop` is set; in a log file only when the line is new."""
-    last = ""
+    last, n_warnings = "", 0
     while True:
         over = stop.wait(EVERY_S)
         state: Progress = ray.get(board.state.remote())
         if ledger:
             with suppress(UserError):  # where there is no room, the phase itself will say so
                 ledger.put_progress(None if over else state)
+        warnings: list[str] = ray.get(board.warned.remote())
+        for text in warnings[n_warnings:]:
+            print(f"\nwarning: {text}", file=sys.stderr, flush=True)
+        n_warnings = len(warnings)
         stage = f"{state.done} {state.running} {share(state):.1f}"  # in a log, a line when more is done
         print_line(describe(state), over, stage != last)
         last = stage

@@ -8,13 +8,13 @@ A trial is one run of a tracker, by its key; a rerun goes on with it. A tracker 
 What a tracker is told by its environment has to be in that of all nodes: a key that Ray passed on would be in its logs.
 """
 
-import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -24,7 +24,6 @@ from engine.study import Trial
 
 TRACK = "ENGRAM_TRACK"  # the tracker that was asked for, in the environment of a job and of its workers
 Log = Callable[[int, Mapping[str, float]], None]  # of a step, with values by name
-log = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
@@ -38,13 +37,11 @@ class Tracker(Protocol):
 @contextmanager
 def tracking(ledger: Ledger, trial: Trial, first: int) -> Iterator[Log]:
     """A function that sends a trial's numbers, from step `first` on, to all trackers."""
+    study, asked, trackers = ledger.store.root.rpartition("/")[2], os.environ.get(TRACK), list[Tracker]()
     with ledger.events(trial.key) as folder:
-        trackers: list[Tracker] = []
-        with reported("TensorBoard"):
-            trackers.append(TensorBoard(folder, first))
-        if name := os.environ.get(TRACK):
-            with reported(name):
-                trackers.append(TRACKERS[name](ledger.store.root.rpartition("/")[2], trial.key, settings_of(trial)))
+        attempt(TensorBoard.__name__, lambda: trackers.append(TensorBoard(folder, first)))
+        if asked:
+            attempt(asked, lambda: trackers.append(TRACKERS[asked](study, trial.key, settings_of(trial))))
         yield from sending(trackers)
 
 
@@ -55,29 +52,34 @@ def settings_of(trial: Trial) -> dict[str, Any]:
     return settings | inner
 
 
-def sending(trackers: Sequence[Tracker]) -> Iterator[Log]:
+def sending(trackers: list[Tracker]) -> Iterator[Log]:
     """A function that sends numbers to these trackers, which are closed in the end."""
 
     def send(step: int, values: Mapping[str, float]) -> None:
-        for tracker in trackers:
-            with reported(type(tracker).__name__):
-                tracker.log(step, values)
+        trackers[:] = [t for t in trackers if attempt(type(t).__name__, partial(t.log, step, values))]
 
     try:
         yield send
     finally:
         for tracker in trackers:
-            with reported(type(tracker).__name__):
-                tracker.close()
+            attempt(type(tracker).__name__, tracker.close)
 
 
-@contextmanager
-def reported(name: str) -> Iterator[None]:
-    """A fault of a tracker is a line in the worker's log: training goes on."""
+def attempt(name: str, do: Callable[[], object]) -> bool:
+    """Has a tracker do something; False if it could not, with a warning of the job: training goes on without it.
+
+    One that was asked for is given up for this worker's next trials, too: each further try might wait long.
+    """
     try:
-        yield
+        do()
     except Exception as error:
-        log.warning("%s: %s", name, error)
+        from engine.monitor import progress  # late: it imports Ray, which a plan does without
+
+        progress.warn(f"{name} gets no more numbers: {error}")
+        if name != TensorBoard.__name__:
+            os.environ.pop(TRACK, None)
+        return False
+    return True
 
 
 def choose(name: str | None) -> None:

@@ -73,7 +73,7 @@ def compare_scores(here: dict[str, list[float]], there: dict[str, list[float]]) 
         name: max(abs(a - b) / n for a, b, n in zip(here[name], there[name], n_tokens, strict=True)) for name in there
     }
     measures = [
-        Measure(what=f"{name}: largest difference of an option (nats a token)", value=value, goal=OPTION, at_most=True)
+        Measure(what=f"{name}: an option (nats per token)", value=value, goal=OPTION, at_most=True)
         for name, value in differences.items()
     ]
     change = max(abs(a - b) for a, b in zip(here["base"], here["adapter"], strict=True))

@@ -8,31 +8,16 @@ from typing import Any
 import polars as pl
 import pytest
 from conftest import CPU
+from made_records import SCORED, TRAINED
 
 from engine.evaluation import phase
 from engine.planning import plan
 from engine.storage.ledger import Ledger
-from engine.storage.records import Failure, Planned, Scored, Trained
+from engine.storage.records import Failure, Planned
 from engine.storage.store import Store
 from engine.study import Study, Training, Trial
 
 TRIAL = Trial(trainee="smollm2-135m", domain="events", protocol="naive", precision="float32", forms=("choice",))
-TRAINED = Trained(
-    train_tokens=10,
-    unique_tokens=5,
-    train_flops=1e9,
-    untrained_loss=2.0,
-    train_loss=1.0,
-    steps=2,
-    train_seconds=3.0,
-    gpu_seconds=0.0,
-    device="cpu",
-    device_name="a CPU",
-    zero_stage=0,
-    n_workers=1,
-    weight_files={},
-)
-SCORED = Scored(accuracy_closed_book=0.5, accuracy_icl=1.0, evaluate_seconds=2.0, tensor_parallel=1)
 TABLE = pl.DataFrame({"a": [1]})
 
 

@@ -92,7 +92,7 @@ def show_failures(failures: Sequence[Failure]) -> None:
         if failure.logs:
             print(f"    logs: {failure.logs}")
     if len(failures) > MOST:
-        print(f"… and {len(failures) - MOST} more; each has a failure.json in its folder")
+        print(f"… and {len(failures) - MOST} more")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,21 @@ from pathlib import Path
 
 RAY = str(Path(sys.executable).parent / "ray")
 Resources = Mapping[str, float]  # by Ray's names
+# Waits for so many nodes. The head may not be there yet when it starts.
+ALL_UP = """
+import sys, time, ray
+ends = time.monotonic() + 100
+while True:
+    try:
+        ray.init(log_to_driver=False, logging_level="error")
+        break
+    except ConnectionError:
+        assert time.monotonic() < ends
+        time.sleep(0.5)
+while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[1]):
+    assert time.monotonic() < ends
+    time.sleep(0.2)
+"""
 
 
 @contextmanager
@@ -28,7 +43,9 @@ def nodes(port: int, *resources: Resources) -> Iterator[dict[str, str]]:
         for place, has in enumerate(resources):
             own_port = ["--dashboard-agent-listen-port", str(port + 2000 + place)]
             started.append(start_node([*(joining if place else head), *own_port], has, env))
-        yield env | {"RAY_ADDRESS": f"127.0.0.1:{port}"}
+        env |= {"RAY_ADDRESS": f"127.0.0.1:{port}"}
+        subprocess.run([sys.executable, "-c", ALL_UP, str(len(resources))], env=env, check=True, timeout=120)
+        yield env
     finally:
         for node in reversed(started):
             node.terminate()

@@ -203,10 +203,13 @@ def write(generator: Generator, orders: Sequence[Order], ledger: Ledger, n_engin
 
 
 def ship_own_protocols(orders: Sequence[Order]) -> None:
-    """Protocols of a user's file travel to the workers with their code, which is not installed there."""
-    for function in {o.protocol.write for o in orders if o.protocol.write}:
-        if not function.__module__.startswith("engine."):
-            ray.cloudpickle.register_pickle_by_value(sys.modules[function.__module__])
+    """Protocols of a user's file travel to the workers with their code, which is not installed there.
+
+    In a worker they came with their code, no module is loaded, and they travel on as they came.
+    """
+    for name in {o.protocol.write.__module__ for o in orders if o.protocol.write}:
+        if not name.startswith("engine.") and name in sys.modules:
+            ray.cloudpickle.register_pickle_by_value(sys.modules[name])
 
 
 def quiet_ray_data() -> None:

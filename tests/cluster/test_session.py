@@ -17,6 +17,7 @@ import pytest
 from local_cluster import nodes
 
 pytestmark = pytest.mark.slow
+AGENT_PORT = 52365  # Ray's default
 LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
 # A driver with an actor, a task and a Train worker, as a study has, that waits until it is told to end.
 DRIVER = """
@@ -121,6 +122,13 @@ def agent_ports(driver: Driver) -> list[int]:
     return [c.laddr.port for c in agent.net_connections(kind="inet") if c.status == psutil.CONN_LISTEN]
 
 
+def is_taken(port: int, driver: Driver) -> bool:
+    """Does a process that is not this driver's listen there?"""
+    mine = {process.pid for process in descendants(driver[0])}
+    listening = (c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN)
+    return any(c.laddr.port == port and c.pid not in mine for c in listening)
+
+
 def submit(address: str, command: str) -> int:
     """The status with which a job is answered over HTTP; 0 where nothing speaks HTTP."""
     body, headers = json.dumps({"entrypoint": command}).encode(), {"Content-Type": "application/json"}
@@ -140,10 +148,12 @@ def test_a_job_from_somebody_else_is_refused_over_http(driver: Driver, way: str,
     if way == "dashboard":
         addresses = [f"http://{driver[2]}/api/jobs/"]
     answers = {submit(address, f"touch {mark}") for address in addresses}
-    assert 401 in answers
-    assert 200 not in answers
     time.sleep(3)
     assert not mark.exists()
+    assert 200 not in answers
+    if way == "agent" and is_taken(AGENT_PORT, driver):
+        pytest.skip("another Ray of this machine has the port on which an agent takes jobs: this one takes none")
+    assert 401 in answers
 
 
 def test_a_task_from_somebody_else_is_refused(driver: Driver, tmp_path: Path) -> None:

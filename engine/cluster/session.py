@@ -3,6 +3,9 @@
 import logging
 import os
 import socket
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +17,10 @@ from engine.cluster.machines import Device, gpu_memories, n_cores
 from engine.cluster.nodes import Node
 
 CONNECT_S = 20.0  # that a cluster may take to answer
+RAY_ENDED = (
+    "Ray on this machine was killed (its raylet ended with status {}), perhaps because memory ran out. "
+    "Everything that was finished is kept: run the same command again."
+)
 growth = {"GPU": 0.0}  # what the autoscaler of the cluster may grow it to: Ray itself does not know
 
 
@@ -31,7 +38,7 @@ def running(max_gpus: int = 0) -> Iterator[None]:
         with started(environment(), {}):
             yield
     else:
-        with loopback.closed() as folder, started(environment() | loopback.GLOO, own_ray(str(folder))):
+        with loopback.closed() as folder, started(environment() | loopback.GLOO, own_ray(str(folder))), watched():
             yield
 
 
@@ -79,6 +86,28 @@ def start(attempts: int = 3, **options: Any) -> None:
         if attempts == 1 or "timed out during startup" not in str(error):
             raise
         start(attempts - 1, **options)
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Ends the job with a plain line if its own Ray is killed: Ray would end it later, with a traceback or no word."""
+    from ray._private.worker import global_worker
+
+    raylet = global_worker.node.all_processes["raylet"][0].process
+    over = threading.Event()
+    threading.Thread(target=end_with, args=(raylet, over), daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def end_with(raylet: "subprocess.Popen[bytes]", over: threading.Event) -> None:
+    """Ends this process when the other has ended, unless it is over before."""
+    while not over.wait(0.5):
+        if raylet.poll() is not None:
+            print(RAY_ENDED.format(raylet.returncode), file=sys.stderr, flush=True)
+            os._exit(1)
 
 
 def check_reachable(address: str, seconds: float = CONNECT_S) -> None:

@@ -53,13 +53,16 @@ with session.running():
 """
 
 
+def start_driver(stderr: int | None = None) -> "subprocess.Popen[str]":
+    env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": stderr}
+    return subprocess.Popen([sys.executable, "-c", DRIVER], text=True, env=env, **pipes)
+
+
 @pytest.fixture(scope="module")
 def driver() -> "Iterator[tuple[subprocess.Popen[str], str, str]]":
     """A process with a local Ray in which training runs; with the addresses of GCS and dashboard."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    process = subprocess.Popen(
-        [sys.executable, "-c", DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
-    )
+    process = start_driver()
     assert process.stdout
     try:
         line = next(line for line in process.stdout if line.startswith("ready"))
@@ -256,3 +259,15 @@ def test_a_study_is_planned_for_the_nodes_of_the_cluster_and_not_for_the_driver(
     assert largest == "8.0"
     assert waiting.startswith("Waiting for nodes with 1 × 8 GPUs on one node")
     assert "needs 8 GPUs of one node, the largest node has 4; no other came up" in reasons
+
+
+def test_a_job_whose_ray_is_killed_says_so_and_ends() -> None:
+    process = start_driver(stderr=subprocess.PIPE)
+    assert process.stdout
+    next(line for line in process.stdout if line.startswith("ready"))
+    [raylet] = [p for p in descendants(process) if p.name() == "raylet"]
+    raylet.kill()
+    assert process.wait(timeout=30) == 1
+    _, printed = process.communicate()
+    assert "Ray on this machine was killed" in printed.splitlines()[-1]
+    assert "run the same command again" in printed.splitlines()[-1]

@@ -93,7 +93,8 @@ def watched() -> Iterator[None]:
     """Ends the job with a plain line if its own Ray is killed: Ray would end it later, with a traceback or no word."""
     from ray._private.worker import global_worker
 
-    raylet = global_worker.node.all_processes["raylet"][0].process
+    node: Any = global_worker.node
+    raylet = node.all_processes["raylet"][0].process
     over = threading.Event()
     threading.Thread(target=end_with, args=(raylet, over), daemon=True).start()
     try:

@@ -17,6 +17,7 @@ from typing import Any
 import ray.train
 import torch
 import torch.distributed as dist
+from ray.train.utils import _in_ray_train_worker
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -64,8 +65,11 @@ class Clock:
         return False
 
     def is_warned(self, now: float) -> bool:
-        """Is there notice, for the first time, that a node will be taken away? Asked now and then: all ranks wait."""
-        if self.warned or now - self.looked < LOOK_S:
+        """Is there notice, for the first time, that a node will be taken away? Asked now and then: all ranks wait.
+
+        Only Ray Train gets notice; the benchmark trains without it.
+        """
+        if self.warned or now - self.looked < LOOK_S or not _in_ray_train_worker():
             return False
         self.looked = now
         self.warned = ray.train.get_preemption_info() is not None

@@ -209,6 +209,15 @@ def test_a_run_gives_signs_of_life(store: Store, monkeypatch: pytest.MonkeyPatch
     assert store.names("") == []
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """As jobs are. What a shell starts in the background ignores Ctrl-C, unless it says otherwise."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_run_that_another_one_has_taken_over_ends(store: Store, elsewhere: lock.Holder) -> None:
     with pytest.raises(Locked, match="has taken this study over"), hold(store):
         store.create_json(successor_file(read_chain(store)[0]), to_plain(elsewhere)) or time.sleep(20)

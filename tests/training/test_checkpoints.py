@@ -152,3 +152,10 @@ def test_a_checkpoint_counts_when_all_ranks_have_kept_their_parts(tiny: Path, tm
         assert sorted(f.name for f in kept.iterdir()) == [f"{step}-rank0", f"{step}-rank1", "last.json"]
     ledger.clear_checkpoints(job.key)
     assert ledger.checkpoint(job.key, 1, "") is None
+
+
+def test_training_without_ray_train_asks_for_no_notice() -> None:
+    """As the benchmark does, however long it takes."""
+    from engine.training.checkpoints import Clock
+
+    assert not Clock().is_warned(float("inf"))

@@ -85,7 +85,7 @@ def show_running(now: Progress | None) -> None:
 def hours_table(ledger: Ledger) -> Table:
     """Fine-tuning as it was estimated beside what it took, by trainee."""
     table = Table(title="Fine-tuning of the trials that are trained", title_justify="left")
-    for name in ("trainee", "trials", "estimated", "took", "devices"):
+    for name in ("trainee", "trials", "estimated, with starts", "trained for", "devices"):
         table.add_column(name, justify="left" if name == "trainee" else "right")
     by_trainee: dict[str, list[Trained]] = {}
     estimated: Counter[str] = Counter()

@@ -51,6 +51,7 @@ def test_it_says_what_is_done_what_runs_where_and_what_failed(ledger: Ledger, tm
     assert "(fine-tune): no memory" in said.stdout
     assert "    logs: /logs" in said.stdout
     assert "NVIDIA H100" in said.stdout
+    assert "estimated, with starts" in said.stdout  # they are not in what a training took
 
 
 def test_following_ends_when_all_is_done_and_a_folder_without_a_study_is_named(ledger: Ledger, tmp_path: Path) -> None:

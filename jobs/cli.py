@@ -22,6 +22,7 @@ from engine.storage.records import Failure, Planned
 from engine.storage.store import Store
 from engine.study import narrow
 
+PRICES = Path(__file__).parents[1] / "clusters" / "prices.yaml"
 INTERRUPTED = 128 + signal.SIGINT  # exit status, by the convention of shells
 
 

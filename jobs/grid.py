@@ -12,9 +12,8 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-from cli import exit_status, lock_study, plan_study, report_failures, study_parser, terminal, unreadable_trials
+from cli import PRICES, exit_status, lock_study, plan_study, report_failures, study_parser, terminal, unreadable_trials
 from tables import duration, money_table, plan_table, price_table, work_table
 
 from engine import UserError, results
@@ -22,8 +21,6 @@ from engine.cluster import files, rates, session
 from engine.planning import costs, estimate, plan, room
 from engine.storage.ledger import Ledger
 from engine.storage.records import Failure, Planned, RecordError
-
-PRICES = Path(__file__).parents[1] / "clusters" / "prices.yaml"
 
 
 def arguments() -> argparse.Namespace:

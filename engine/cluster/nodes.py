@@ -45,6 +45,17 @@ def accelerator_of(node: Node) -> str:
     return next((name.removeprefix(ACCELERATOR) for name in node["Resources"] if name.startswith(ACCELERATOR)), "")
 
 
+def describe_node(node: Node) -> str:
+    """What one node has, as in `8 × H100`, `8 × GPU` where Ray knows no name, or `CPUs`."""
+    n_gpus = int(node["Resources"].get("GPU", 0))
+    return name_node(n_gpus, accelerator_of(node))
+
+
+def name_node(n_gpus: int, accelerator: str) -> str:
+    """A kind of node by its GPUs."""
+    return f"{n_gpus} × {accelerator or 'GPU'}" if n_gpus else "CPUs"
+
+
 def group_gpu_nodes(nodes: Sequence[Node]) -> dict[Kind, list[Node]]:
     """The nodes that have GPUs, those together that are alike."""
     groups: dict[Kind, list[Node]] = {}

@@ -17,6 +17,7 @@ import ray
 
 from engine import UserError
 from engine.monitor.lines import describe, share
+from engine.monitor.spending import Meter
 from engine.storage.ledger import Ledger
 from engine.storage.records import Progress
 
@@ -121,10 +122,11 @@ def name_board() -> str:
 @contextmanager
 def shown(phase: str, total: int, ledger: Ledger | None = None, all_work: int = 0) -> Iterator[None]:
     """Prints the phase's line every few seconds (in place on a terminal) and once at the end."""
+    meter = Meter(ledger) if ledger else None
     actor: Any = Board
     board: Any = actor.options(name=name_board(), namespace="engram").remote(phase, total, all_work)
     stop = threading.Event()
-    printer = threading.Thread(target=print_lines, args=(board, stop, ledger), daemon=True)
+    printer = threading.Thread(target=print_lines, args=(board, stop, meter), daemon=True)
     printer.start()
     try:
         yield
@@ -134,15 +136,16 @@ def shown(phase: str, total: int, ledger: Ledger | None = None, all_work: int = 
         ray.kill(board)
 
 
-def print_lines(board: Any, stop: threading.Event, ledger: Ledger | None) -> None:
+def print_lines(board: Any, stop: threading.Event, meter: Meter | None) -> None:
     """Prints until `stop` is set; in a log file only when the line is new."""
     last, n_warnings = "", 0
     while True:
         over = stop.wait(EVERY_S)
         state: Progress = ray.get(board.state.remote())
-        if ledger:
+        if meter:
             with suppress(UserError):  # where there is no room, the phase itself will say so
-                ledger.put_progress(None if over else state)
+                meter.ledger.put_progress(None if over else state)
+                meter.tick()
         warnings: list[str] = ray.get(board.warned.remote())
         for text in warnings[n_warnings:]:
             print(f"\nwarning: {text}", file=sys.stderr, flush=True)

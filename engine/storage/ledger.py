@@ -14,6 +14,7 @@ results/trials.parquet questions.parquet report.html
 tune/                                      Ray Tune's and Ray Train's own, while they run
 lock*.json                                 who runs the study now, see `engine.storage.lock`
 progress.json                              how far the phase is that runs now
+spent.json                                 node-hours so far, of all runs
 
 A folder below `trials` is a trial if its `trial.json` is there and names it; all else is the user's own. What cannot be
 read is refused by a RecordError, which names the file and says what to remove so that it is made again. Pools and
@@ -41,15 +42,18 @@ from engine.storage.records import (
     Progress,
     RecordError,
     Scored,
+    Spent,
     State,
     Trained,
     Untrained,
 )
+from engine.storage.store import REMAKE
 from engine.storage.tables import Tables
 from engine.study import Trial
 
 LAST = "checkpoints/last.json"
 PROGRESS = "progress.json"
+SPENT = "spent.json"
 EVENTS = "events"
 ANSWERS = "questions.parquet"  # of a trial, and of an untrained model
 
@@ -85,6 +89,14 @@ class Ledger(Pools, Tables):
     def progress(self) -> Progress | None:
         """How far a phase is, if one runs, or was when its driver died."""
         return self._read(Progress, PROGRESS) if self.store.exists(PROGRESS) else None
+
+    def put_spent(self, spent: Spent) -> None:
+        """Keeps what the study has taken so far."""
+        self._write(SPENT, spent)
+
+    def spent(self) -> Spent:
+        """What all runs of the study have taken so far."""
+        return self._read(Spent, SPENT, REMAKE) if self.store.exists(SPENT) else Spent(node_hours={})
 
     # ---- a trial -----------------------------------------------------------------------------------------------------
 

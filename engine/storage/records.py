@@ -153,6 +153,16 @@ class Progress:
     at: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spent:
+    """`spent.json`: the hours for which the cluster's nodes were up while phases ran, at work or not.
+
+    `node_hours`: by what one node has, such as `8 × H100` (`engine.cluster.nodes.describe_node`).
+    """
+
+    node_hours: dict[str, float]
+
+
 def adapter(kind: type[Any]) -> TypeAdapter[Any]:
     """What reads and writes a kind of record; to make it takes longer than to read one, so that each is made once."""
     if kind not in ADAPTERS:

@@ -11,7 +11,7 @@ from test_results import N_ITEMS, TRIALS, finish
 
 from engine.planning import plan
 from engine.storage.ledger import Ledger
-from engine.storage.records import Failure, Progress
+from engine.storage.records import Failure, Progress, Spent
 from engine.storage.store import Store
 from engine.study import Study
 
@@ -51,6 +51,7 @@ def test_it_says_what_is_done_what_runs_where_and_what_failed(ledger: Ledger, tm
     assert "(fine-tune): no memory" in said.stdout
     assert "    logs: /logs" in said.stdout
     assert "NVIDIA H100" in said.stdout
+    assert "estimated, with starts" in said.stdout  # they are not in what a training took
 
 
 def test_following_ends_when_all_is_done_and_a_folder_without_a_study_is_named(ledger: Ledger, tmp_path: Path) -> None:
@@ -62,3 +63,21 @@ def test_following_ends_when_all_is_done_and_a_folder_without_a_study_is_named(l
     nowhere = status(tmp_path / "nowhere")
     assert nowhere.returncode == 2
     assert nowhere.stderr.startswith(f"{tmp_path}/nowhere: no trial was begun there")
+
+
+PRICES = "as_of: 2026-11-26\ncurrency: EUR\nhourly:\n  p5.48xlarge: {on_demand: 50.0, spot: 20.0}\n"
+
+
+def test_money_so_far_is_that_of_all_nodes_that_were_up(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.put_spent(Spent(node_hours={"8 × H100": 1.5, "CPUs": 2.0}))
+    (tmp_path / "mine.yaml").write_text(PRICES)
+    said = status(tmp_path / "made", "--cluster", "clusters/aws.yaml", "--prices", str(tmp_path / "mine.yaml"))
+    assert said.returncode == 0, said.stderr
+    rows = {line.split("│")[1].strip(): line for line in said.stdout.splitlines() if line.count("│") > 3}
+    assert [cell.strip() for cell in rows["8 × H100"].split("│")[2:5]] == ["1.5", "30.00", "75.00"]
+    assert "no price" in rows["CPUs"]
+    assert [cell.strip() for cell in rows["all that has a price"].split("│")[3:5]] == ["30.00", "75.00"]
+    assert "8 × H100" in status(tmp_path / "made").stdout  # hours need no prices
+    refused = status(tmp_path / "made", "--prices", "mine.yaml")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "add --cluster FILE" in refused.stderr

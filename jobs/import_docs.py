@@ -54,7 +54,7 @@ def main() -> int:
 def report(result: importing.Import, other: list[str]) -> None:
     """Prints what was taken, what was left, and which items are nearly equal."""
     for path, n in result.taken.items():
-        print(f"taken  {path}: {n} items")
+        print(f"taken  {path}: {n} {'item' if n == 1 else 'items'}")
     for line in [*result.left, *other]:
         print(f"note   {line}")
     for first, second, ratio in result.near:

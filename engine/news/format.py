@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from engine import UserError
 
+# The domains of the shipped news. Any other name is allowed in a file of one's own.
 DOMAINS = ("mathematics", "coding", "discoveries", "leaderboards", "events")
 
 # What a question needs: a fact that the news states; its rule on a new case; one more fact or common knowledge; to
@@ -28,11 +29,13 @@ _ITEM_EXTRAS = {"statements": list, "task": dict}
 _QUESTION_FIELDS = {"text": str, "options": list, "answer": str}
 _QUESTION_EXTRAS = {"kind": str, "draft": bool}
 _STAND_IN = {"text": "?", "options": ["a", "b"], "answer": "a"}  # replaces missing questions where they are optional
+_DRAFT_THEM = "write at least one question, or let jobs/write_questions.py draft them"
 _STATEMENT_FIELDS = {"true": str, "false": str}
 _TASK_FIELDS = {"text": str, "answers": list}
 _TYPE_NAMES: dict[type, str] = {str: "a text", list: "a list", dict: "a JSON object", bool: "true or false"}
 # An id becomes part of file names: short, not hidden (".x"), no parent folder (".."), no command-line flag ("-x").
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_ID_REMEDY = "use 1 to 100 of the characters A-Z a-z 0-9 . _ - and begin with a letter or a digit"
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # JSON allows lone surrogates; tokenizers and UTF-8 do not
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
@@ -136,16 +139,20 @@ def _check_item(record: Mapping[str, Any]) -> Iterator[str]:
     yield from _check_fields(record, _ITEM_FIELDS, _ITEM_EXTRAS)
     name, domain = record.get("id"), record.get("domain")
     if isinstance(name, str) and name.strip() and not _ID.fullmatch(name):
-        remedy = "use 1 to 100 of the characters A-Z a-z 0-9 . _ - and begin with a letter or a digit"
-        yield _describe_fault("id cannot be part of a file name", name, remedy)
-    if isinstance(domain, str) and domain.strip() and domain not in DOMAINS:
-        yield _describe_fault("unknown domain", domain, f"use one of {', '.join(DOMAINS)}")
+        yield _describe_fault("id cannot be part of a file name", name, _ID_REMEDY)
+    if isinstance(domain, str) and domain.strip() and (fault := check_domain(domain)):
+        yield fault
     if isinstance(questions := record.get("questions"), list):
         yield from _check_questions(dict(enumerate(questions, 1)))
     if isinstance(pairs := record.get("statements"), list):
         yield from (f"statements {n}: {fault}" for n, pair in enumerate(pairs, 1) for fault in _check_pair(pair))
     if isinstance(task := record.get("task"), dict):
         yield from (f"task: {fault}" for fault in _check_task(task))
+
+
+def check_domain(name: str) -> str | None:
+    """Why a text cannot name a domain, or None: a domain, too, becomes part of file names."""
+    return None if _ID.fullmatch(name) else _describe_fault("domain cannot be part of a file name", name, _ID_REMEDY)
 
 
 def _check_pair(pair: Any) -> Iterator[str]:
@@ -169,7 +176,7 @@ def _check_task(task: Mapping[str, Any]) -> Iterator[str]:
 
 def _check_questions(questions: Mapping[int, Any]) -> Iterator[str]:
     if not questions:
-        yield _describe_fault("no questions", [], "write at least one question")
+        yield _describe_fault("no questions", [], _DRAFT_THEM)
     for number, question in questions.items():
         yield from (f"question {number}: {fault}" for fault in _check_question(question))
     texts = {number: question.get("text") for number, question in questions.items() if isinstance(question, dict)}
@@ -204,7 +211,7 @@ def _check_fields(
     types = {**fields, **(extras or {})}
     for name in {**fields, **record}:
         if name not in record:
-            yield _describe_fault("missing field", name, "add it")
+            yield _describe_fault("missing field", name, _DRAFT_THEM if name == "questions" else "add it")
         elif name not in types:
             yield _describe_fault("unknown field", name, f"remove it; the fields are {', '.join(types)}")
         else:

@@ -10,8 +10,9 @@ A news file is JSON Lines in UTF-8: one item per line; blank lines are skipped.
      "task": {"text": "Does the ferry of Skarvik sail at 23:00 or at noon? Answer with the time alone.",
               "answers": ["23:00", "11 p.m."]}}
 
-(The example has line breaks for reading; in a file it is one line.) `answer` repeats the text of the right option, so
-the order of the options may change. Optional fields:
+(The example has line breaks for reading; in a file it is one line.) `domain` groups items that are trained and scored
+together: a subject, a project, a team. It may be any name that can be part of a file name. `answer` repeats the text of
+the right option, so the order of the options may change. Optional fields:
 
 - `kind` of a question: one of KINDS.
 - `draft` of a question: true if a model wrote it and no person has checked it.

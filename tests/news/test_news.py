@@ -78,7 +78,8 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> Non
         (item(questions="q"), "questions has the wrong type: 'q'; write a list"),
         (item(text=" \n"), "text is empty: ' \\n'; "),
         (item(text="\ud800"), "text contains half a character: '\\ud800'; "),
-        (item(domain="sports"), f"unknown domain: 'sports'; use one of {', '.join(DOMAINS)}"),
+        (item(domain="our sports"), "domain cannot be part of a file name: 'our sports'; "),
+        (without(item(), "questions"), "missing field: 'questions'; write at least one question, or let jobs/write_"),
         (item(id="a/b"), "id cannot be part of a file name: 'a/b'; "),
         (item(id=".."), "id cannot be part of a file name: '..'; "),
         (item(id="a" * 101), "id cannot be part of a file name: "),
@@ -131,12 +132,12 @@ def test_statements_with_neither_true_nor_false_are_reported(tmp_path: Path) -> 
 
 
 def test_all_faults_of_a_file_are_reported_at_once_in_the_order_of_the_lines(tmp_path: Path) -> None:
-    broken = item(domain="sports", text="", questions=[question(answer="?"), question(options=[])])
+    broken = item(domain="a/b", text="", questions=[question(answer="?"), question(options=[])])
     path = write(tmp_path / "my.jsonl", item(), "no json", broken, item(id="B", questions=[]))
     assert [fault.removeprefix(f"{path}:").split(": ")[:2] for fault in read_faults(path)] == [
         ["2", "not a JSON object"],
         ["3", "text is empty"],
-        ["3", "unknown domain"],
+        ["3", "domain cannot be part of a file name"],
         ["3", "question 1"],
         ["3", "question 2"],
         ["3", "question 2"],

@@ -142,10 +142,11 @@ def test_wording_is_checked_without_any_model(tmp_path: Path) -> None:
 
 
 def test_faults_of_the_file_and_absent_domains_are_reported(tmp_path: Path) -> None:
-    news = write_leaky_news(tmp_path / "my.jsonl", 1, domain="sports")
-    unknown = run_job(str(news))
-    assert unknown.returncode == 2
-    assert unknown.stderr.startswith(f"{news}:1: unknown domain: 'sports'")
+    news = write_leaky_news(tmp_path / "my.jsonl", 1, domain="my/sports")
+    unfit = run_job(str(news))
+    assert unfit.returncode == 2
+    assert unfit.stderr.startswith(f"{news}:1: ")
+    assert "my/sports" in unfit.stderr
     absent = run_job(str(write_leaky_news(news, 1)), "--domains", "coding")
     assert absent.returncode == 2
     assert absent.stderr == "no news in the domains coding; use events\n"
